@@ -1,0 +1,57 @@
+// Package catalog describes the watched tables as the database has them: plain values that pg reads and gql builds a
+// schema from. It holds no behaviour of either.
+package catalog
+
+import "github.com/notifyql/notifyql/internal/change"
+
+// Catalog is all that is watched, at one moment.
+type Catalog struct {
+	Tables []Table // by Watch, ascending
+}
+
+// Table is a watched table.
+type Table struct {
+	Watch        change.WatchID
+	OID          uint32
+	Schema, Name string
+	Comment      string
+	TenantColumn string // empty if Shared, or if the column is gone: then nobody sees its rows
+	Shared       bool
+	TypeName     string   // asked for in watch; empty: from the name
+	FieldName    string   // asked for in watch; empty: from the name
+	Columns      []Column // by attribute number; excluded ones are left out
+	Key          []string // names of the primary key's columns, in key order; nil: no primary key
+}
+
+// Column is a column that subscribers can see.
+type Column struct {
+	Number  int16 // attnum: stable through renames
+	Name    string
+	Comment string
+	NotNull bool
+	Type    *Type
+}
+
+// Kind tells what a Type is made of.
+type Kind byte
+
+// The kinds of types, as pg_type.typtype and typcategory tell them.
+const (
+	Base       Kind = 'b'
+	Enum       Kind = 'e'
+	Domain     Kind = 'd' // Elem is the type below
+	Array      Kind = 'a' // Elem is the element
+	Range      Kind = 'r' // Elem is the subtype
+	MultiRange Kind = 'm' // Elem is the range
+	Composite  Kind = 'c'
+)
+
+// Type is a column's type.
+type Type struct {
+	OID    uint32
+	Schema string
+	Name   string // typname, such as int4, timestamptz, _text
+	Kind   Kind
+	Elem   *Type
+	Labels []string // of an enum, in its order
+}

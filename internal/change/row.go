@@ -3,6 +3,7 @@ package change
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Row is an image taken apart: the raw JSON text of each top-level value, in the order of the image. It points into the
@@ -151,3 +152,6 @@ func skipValue(b []byte, i int) int {
 	}
 	return i
 }
+
+// Clone returns a copy that a later Parse of r does not touch. Both point into the same image.
+func (r *Row) Clone() Row { return Row{fields: slices.Clone(r.fields)} }

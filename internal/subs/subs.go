@@ -1,8 +1,33 @@
 // Package subs takes transactions and plans in and gives frames out. It knows no SQL and no socket.
+//
+// # What is kept
+//
+// The Hub keeps the newest dispatched transactions, its tail, bounded in bytes. Subscriptions with an equal plan and
+// equal tenants are one group: a change is matched once and encoded once for it, and each subscription is a Reader, a
+// place in the group's list of what matched. A reader owns no queue: it pulls when its consumer can send. One that the
+// tail leaves behind ends with ErrOverflow; it never skips.
+//
+// A transaction that is only in the log is a stub in the tail. A reader that it concerns reads it from History, page by
+// page, before it goes on; readers of one group share the pages. Other groups go on.
+//
+// # Invariants
+//
+//  1. A reader gets every matching change that was dispatched after Attach returned, once, in dispatch order, until it
+//     is closed or ends with an error.
+//  2. Whoever appends, or completes what readers wait for, wakes every reader of the group afterwards; a reader clears
+//     its flag before it looks. So no wake is lost.
+//  3. A frame is immutable once it is ready.
+//
+// # Who runs with whom
+//
+// Dispatch is called by one goroutine at a time. Attach, Close, Recheck and each Reader's Next may run beside it and each other;
+// one Reader is used by one goroutine at a time. Locks are taken in the order Hub.mu, group.mu; no lock is held while a
+// plan encodes, a wake function runs or History is read.
 package subs
 
 import (
 	"context"
+	"errors"
 
 	"github.com/notifyql/notifyql/internal/auth"
 	"github.com/notifyql/notifyql/internal/change"
@@ -10,7 +35,7 @@ import (
 
 // Plan is a compiled subscription: table, filter, projection. It is immutable and used by many goroutines at once.
 type Plan interface {
-	// Key is equal for plans that give equal frames for equal changes and identities.
+	// Key is equal for plans that give equal frames for equal changes and tenants.
 	Key() string
 	// Topic is what the plan listens to.
 	Topic() change.Topic
@@ -20,6 +45,8 @@ type Plan interface {
 	// Encode gives the GraphQL ExecutionResult of the change, as JSON text in a slice of its own. ctx bounds a
 	// resolver's time; a failing resolver gives a result with errors, never an error here.
 	Encode(ctx context.Context, m *Match, e Effect) []byte
+	// Blocks reports whether Encode may take long: it calls a resolver. Such a plan is encoded in the background.
+	Blocks() bool
 }
 
 // Match is a change with its images taken apart, as seen by one identity.
@@ -43,10 +70,16 @@ const (
 	Failed
 )
 
-// History reads the log for what is not in memory any more.
+// History reads the log for what is not in memory.
 type History interface {
-	// Txn returns changes of transaction xid with this topic in canonical order, at most limit of them, those behind
-	// after (nil: from the first), and whether there are more. tenants limits what is read; it is not the last word:
-	// Match is.
+	// Txn returns a page of the changes of transaction xid that stub means, with this topic, in canonical order: those
+	// behind after (nil: from the first), at most limit of them and fewer if they are large, and whether there are more.
+	// tenants limits what is read; it is not the last word: Match is.
 	Txn(ctx context.Context, xid change.XID, after *change.Change, stub *change.Stub, topic change.Topic, tenants []string, limit int) (cs []change.Change, more bool, err error)
 }
+
+// The ends of a reader that are not its consumer's doing.
+var (
+	ErrOverflow = errors.New("the subscription fell too far behind and would have missed changes")
+	ErrClosed   = errors.New("the subscription is closed")
+)

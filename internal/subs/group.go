@@ -1,0 +1,116 @@
+package subs
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/notifyql/notifyql/internal/auth"
+	"github.com/notifyql/notifyql/internal/change"
+)
+
+// group is the subscriptions with an equal plan and equal tenants.
+type group struct {
+	hub     *Hub
+	key     groupKey
+	plan    Plan
+	id      *auth.Identity
+	touched bool // is in Hub.woken; of Dispatch
+
+	mu      sync.Mutex
+	base    int64 // the place of the oldest entry
+	entries deque[*entry]
+	readers []*Reader
+	pages   []*page // of stubs, newest last; a few
+	ended   error
+}
+
+// entry is one matched change, or a stub, in a group's list.
+type entry struct {
+	rec      *record
+	effect   Effect
+	change   *change.Change
+	old, new *change.Row
+
+	xid  change.XID // of a stub
+	stub *change.Stub
+
+	once    sync.Once
+	frame   []byte
+	started atomic.Bool // an encoding in the background has begun
+	ready   atomic.Bool // and is done
+}
+
+func (g *group) tenants() []string {
+	ts := make([]string, 0, len(g.id.Tenants))
+	for _, t := range g.id.Tenants {
+		if t != "" && !slices.Contains(ts, t) {
+			ts = append(ts, t)
+		}
+	}
+	return ts
+}
+
+// evict drops the entries of rec, the oldest ones.
+func (g *group) evict(rec *record) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.entries.len() > 0 && g.entries.front().rec == rec {
+		g.entries.pop()
+		g.base++
+	}
+}
+
+// end lets readers read what is there and then end with err.
+func (g *group) end(err error) {
+	g.mu.Lock()
+	if g.ended == nil {
+		g.ended = err
+	}
+	g.mu.Unlock()
+	g.wakeAll()
+}
+
+func (g *group) wakeAll() {
+	g.mu.Lock()
+	asleep := make([]*Reader, 0, len(g.readers))
+	for _, r := range g.readers {
+		if r.awake.CompareAndSwap(false, true) {
+			asleep = append(asleep, r)
+		}
+	}
+	g.mu.Unlock()
+	for _, r := range asleep {
+		r.wake()
+	}
+}
+
+// encode gives the entry's frame, or nil if it is being made in the background; readers are woken when it is there.
+func (g *group) encode(e *entry) []byte {
+	if !g.plan.Blocks() {
+		e.once.Do(func() { e.frame = g.encodeChange(g.hub.ctx, e.effect, e.change, e.old, e.new) })
+		return e.frame
+	}
+	if e.ready.Load() {
+		return e.frame
+	}
+	if e.started.CompareAndSwap(false, true) {
+		g.hub.background(func(ctx context.Context) {
+			e.frame = g.encodeChange(ctx, e.effect, e.change, e.old, e.new)
+			e.ready.Store(true)
+			g.wakeAll()
+		})
+	}
+	return nil
+}
+
+func (g *group) encodeChange(ctx context.Context, e Effect, c *change.Change, old, new *change.Row) []byte {
+	if g.plan.Blocks() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, g.hub.o.EncodeTimeout)
+		defer cancel()
+	}
+	m := g.match(c, old, new)
+	return g.plan.Encode(ctx, &m, e)
+}

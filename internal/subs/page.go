@@ -1,0 +1,99 @@
+package subs
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/notifyql/notifyql/internal/change"
+)
+
+// maxPages bounds the pages of stubs that a group keeps for its readers; one that comes later reads again.
+const maxPages = 4
+
+// page is a part of a transaction that is in the log only, as frames of one group.
+type page struct {
+	of     *entry
+	number int // in the transaction, from 0
+
+	// set once, under group.mu, when done
+	done   bool
+	frames [][]byte
+	last   *change.Change // where the next page begins
+	more   bool
+}
+
+// page returns a page of stub e, which may have yet to be read; readers are woken when it is done. after is the last
+// change of the page before it.
+func (g *group) page(e *entry, number int, after *change.Change) *page {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range g.pages {
+		if p.of == e && p.number == number {
+			return p
+		}
+	}
+	p := &page{of: e, number: number}
+	g.pages = append(g.pages, p)
+	if len(g.pages) > maxPages { // who waits for it holds it
+		g.pages = slices.Delete(g.pages, 0, 1)
+	}
+	g.hub.background(func(ctx context.Context) { g.read(ctx, p, after) })
+	return p
+}
+
+func (g *group) isDone(p *page) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return p.done
+}
+
+// read fills p. It tries until it succeeds, the hub ends or nobody is left to read for.
+func (g *group) read(ctx context.Context, p *page, after *change.Change) {
+	wait := 50 * time.Millisecond
+	for {
+		cs, more, err := g.hub.o.History.Txn(ctx, p.of.xid, after, p.of.stub, g.plan.Topic(), g.tenants(), g.hub.o.PageRows)
+		if err == nil {
+			g.fill(ctx, p, cs, more)
+			g.wakeAll()
+			return
+		}
+		if ctx.Err() != nil || !g.live() {
+			return
+		}
+		g.hub.o.Logger.Warn("a large transaction can't be read from the log; trying again", "xid", p.of.xid, "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+			wait = min(2*wait, 2*time.Second)
+		}
+	}
+}
+
+func (g *group) live() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.readers) > 0
+}
+
+func (g *group) fill(ctx context.Context, p *page, cs []change.Change, more bool) {
+	var frames [][]byte
+	var buf rows
+	for i := range cs {
+		pc := g.hub.parse(&cs[i], &buf)
+		m := g.match(pc.change, pc.old, pc.new)
+		if e := g.plan.Match(&m); e != None {
+			frames = append(frames, g.encodeChange(ctx, e, pc.change, pc.old, pc.new))
+		}
+	}
+	g.hub.matched.Add(int64(len(frames)))
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p.done, p.frames, p.more = true, frames, more && len(cs) > 0
+	if len(cs) > 0 {
+		last := cs[len(cs)-1]
+		last.Old, last.New = nil, nil
+		p.last = &last
+	}
+}

@@ -1,0 +1,92 @@
+package localpg
+
+import (
+	"context"
+	_ "embed"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+//go:embed guard.sh
+var guardScript string
+
+// guard cleans up after an owner that could not.
+type guard struct {
+	cmd  *exec.Cmd
+	pipe io.Closer // its end, by release or by the owner's death, sets the guard to work
+	lock *os.File  // held as long as the owner lives, to tell a later Start that the folder is in use
+}
+
+func startGuard(dir string, owner user) (*guard, error) {
+	lock, err := os.Create(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	cmd := cleaner(context.Background(), dir, owner)
+	pipe, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return &guard{cmd: cmd, pipe: pipe, lock: lock}, nil
+}
+
+// release lets the guard do its work, usually none, and waits for it.
+func (g *guard) release() error {
+	g.pipe.Close()
+	err := g.cmd.Wait()
+	g.lock.Close()
+	return err
+}
+
+// cleaner is the guard's shell. It stays out of the folder that it removes.
+func cleaner(ctx context.Context, dir string, owner user) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", guardScript, "guard", dir)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C"}
+	cmd.SysProcAttr = owner.process()
+	return cmd
+}
+
+// unclaimed is the age up to which a folder without its lock may still be in the making.
+const unclaimed = time.Minute
+
+// sweep removes the folders of owners that died together with their guards, and ends the servers in them.
+func sweep(ctx context.Context, owner user) {
+	for _, root := range owner.roots() {
+		dirs, _ := filepath.Glob(filepath.Join(root, dirPattern)) // the pattern is well-formed
+		for _, dir := range dirs {
+			info, err := os.Lstat(dir)
+			if err != nil || !info.IsDir() || time.Since(info.ModTime()) < unclaimed {
+				continue
+			}
+			if stat, ok := info.Sys().(*syscall.Stat_t); !ok || stat.Uid != owner.uid {
+				continue
+			}
+			if !inUse(filepath.Join(dir, "lock")) {
+				cleaner(ctx, dir, owner).Run() // what stays is tried again at the next start
+			}
+		}
+	}
+}
+
+// inUse says whether the owner of a folder lives.
+func inUse(lock string) bool {
+	f, err := os.Open(lock)
+	if err != nil {
+		return !os.IsNotExist(err)
+	}
+	defer f.Close()
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil
+}

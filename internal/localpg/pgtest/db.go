@@ -1,0 +1,130 @@
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/notifyql/notifyql/internal/localpg"
+)
+
+// DB is a database of one test, dropped when the test ends.
+type DB struct {
+	URL    string // as superuser
+	Name   string
+	Server *localpg.Server
+
+	pool func() (*pgxpool.Pool, error)
+}
+
+// New returns a database with the setup applied.
+func New(t testing.TB) *DB {
+	t.Helper()
+	return create(t, server(t), template)
+}
+
+// Bare returns an empty database.
+func Bare(t testing.TB) *DB {
+	t.Helper()
+	return create(t, server(t), "")
+}
+
+// Server starts a server that belongs to t alone and ends with it.
+func Server(t testing.TB, opts localpg.Options) *localpg.Server {
+	t.Helper()
+	var setup Setup
+	if shared != nil {
+		setup = shared.setup
+	}
+	srv, err := startServer(opts, setup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("the server's log:\n" + srv.Log())
+		}
+		if err := srv.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return srv
+}
+
+// NewOn is New on a server that Server has started.
+func NewOn(t testing.TB, srv *localpg.Server) *DB {
+	t.Helper()
+	return create(t, srv, template)
+}
+
+// BareOn is Bare on a server that Server has started.
+func BareOn(t testing.TB, srv *localpg.Server) *DB {
+	t.Helper()
+	return create(t, srv, "")
+}
+
+// server is the shared one.
+func server(t testing.TB) *localpg.Server {
+	t.Helper()
+	if shared == nil {
+		t.Fatal("pgtest: the package's TestMain must call pgtest.Main")
+	}
+	srv, err := shared.start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return srv
+}
+
+var count atomic.Int64 // of databases, for their names
+
+func create(t testing.TB, srv *localpg.Server, template string) *DB {
+	t.Helper()
+	name := fmt.Sprintf("test_%d", count.Add(1))
+	ctx := t.Context()
+	if err := srv.CreateDatabase(ctx, name, template); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if srv.PID() == 0 { // the test has ended it
+			return
+		}
+		if err := srv.DropDatabase(context.WithoutCancel(ctx), name); err != nil {
+			t.Error(err)
+		}
+	})
+	db := &DB{URL: srv.URL(name), Name: name, Server: srv}
+	db.pool = sync.OnceValues(func() (*pgxpool.Pool, error) {
+		pool, err := pgxpool.New(ctx, db.URL)
+		if err == nil {
+			t.Cleanup(pool.Close)
+		}
+		return pool, err
+	})
+	return db
+}
+
+// URLAs is the database's URL for another role; any role may log in.
+func (db *DB) URLAs(role string) string { return db.Server.URLAs(role, db.Name) }
+
+// Pool returns the database's pool, always the same one. It is closed when the test that made the database ends.
+func (db *DB) Pool(t testing.TB) *pgxpool.Pool {
+	t.Helper()
+	pool, err := db.pool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pool
+}
+
+// Exec runs SQL, without arguments any number of statements, and fails the test if it fails.
+func (db *DB) Exec(t testing.TB, sql string, args ...any) {
+	t.Helper()
+	if _, err := db.Pool(t).Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}

@@ -1,0 +1,111 @@
+package localpg
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	osuser "os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// user is who the server runs as.
+type user struct {
+	name     string
+	uid, gid uint32
+	other    bool // not the user that this process runs as
+}
+
+// runAs picks this process's own user, or for root an unprivileged one.
+func runAs() (user, error) {
+	if os.Geteuid() != 0 {
+		return user{name: "this user", uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := osuser.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, errU := strconv.ParseInt(u.Uid, 10, 64) // macOS has nobody as -2
+		gid, errG := strconv.ParseInt(u.Gid, 10, 64)
+		if errU != nil || errG != nil || uid == 0 {
+			continue
+		}
+		return user{name: name, uid: uint32(uid), gid: uint32(gid), other: true}, nil
+	}
+	return user{}, errors.New("Postgres refuses to run as root, and there is no user postgres or nobody to run it as: create one, or run as an ordinary user")
+}
+
+// process makes a process run as u in a session of its own.
+func (u user) process() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Setsid: true}
+	if u.other {
+		attr.Credential = &syscall.Credential{Uid: u.uid, Gid: u.gid, Groups: []uint32{u.gid}}
+	}
+	return attr
+}
+
+const dirPattern = "notifyql-pg-*"
+
+// roots are the folders for temporary files that u can use.
+func (u user) roots() []string {
+	var roots []string
+	for _, dir := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
+		if (len(roots) == 0 || roots[0] != dir) && u.reaches(dir) {
+			roots = append(roots, dir)
+		}
+	}
+	return roots
+}
+
+// tempDir makes a folder that only u can enter.
+func (u user) tempDir() (string, error) {
+	err := errors.New("no folder for temporary files that " + u.name + " can use")
+	for _, root := range u.roots() {
+		var dir string
+		if dir, err = os.MkdirTemp(root, dirPattern); err != nil {
+			continue
+		}
+		if len(dir) > 80 { // a Unix socket's path has at most 103 bytes on macOS, 107 on Linux
+			os.Remove(dir)
+			err = fmt.Errorf("%s is too long for a socket's path: set TMPDIR to a shorter one", dir)
+			continue
+		}
+		return dir, u.own(dir)
+	}
+	return "", err
+}
+
+// own gives path, and what is below it, to u.
+func (u user) own(path string) error {
+	if !u.other {
+		return nil
+	}
+	return filepath.WalkDir(path, func(name string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(name, int(u.uid), int(u.gid))
+	})
+}
+
+// reaches says whether u can enter dir, as far as the bits for others tell.
+func (u user) reaches(dir string) bool {
+	if !u.other {
+		_, err := os.Stat(dir)
+		return err == nil
+	}
+	for {
+		info, err := os.Stat(dir)
+		if err != nil || info.Mode()&0o001 == 0 {
+			return false
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return true
+		}
+		dir = parent
+	}
+}

@@ -1,6 +1,9 @@
 // Package feed is the machine that owns a node's frontier, its order and its duplicates. Inputs go in, ordered
 // transactions and actions come out. It has no goroutine, no clock, no SQL and no socket: whoever drives it carries out
-// its actions and feeds back what came of them. See docs/delivery.md for the invariants.
+// its actions and feeds back what came of them. docs/delivery.md has the invariants and why they hold.
+//
+// A Machine has one owner. The driver gives it one input at a time, in the order in which things happened to the node,
+// and hands on what comes out before it gives the next one.
 package feed
 
 import "github.com/notifyql/notifyql/internal/change"
@@ -8,36 +11,52 @@ import "github.com/notifyql/notifyql/internal/change"
 // Input is what happens to a node: Opened, Notified, Swept, SweepFailed, Lost or Beat.
 type Input interface{ input() }
 
-// Opened says that the listener LISTENs, and that in a later READ ONLY transaction Snapshot was taken. The first one
-// gives the frontier; each later one is followed by a sweep.
+// Opened says that the listener LISTENs, and that in a later transaction (READ ONLY, READ COMMITTED, on the primary, with
+// no xid of its own) Snapshot was taken. The first one gives the frontier: what it sees is never delivered. Each later
+// one is followed by a sweep, and its Snapshot does not count.
+//
+// The notifications of this connection follow it: those that came while it was being opened too.
 type Opened struct{ Snapshot change.Snapshot }
 
-// Notified carries the notifications that arrived together, in queue order.
+// Notified carries the notifications that arrived together, in queue order. The machine keeps the images and the texts,
+// not the slice.
 type Notified struct{ Notices []Notice }
 
 // Notice is one notification: a change, or a marker.
 type Notice struct {
 	Change change.Change // with Marker: only XID and Topic are set, and Tenant if one tenant only is meant
-	Marker bool          // the change is in the log, not here
+	Marker bool          // a change of the transaction is in the log, not here
 }
 
-// Swept answers the action Sweep: all log rows visible in Snapshot and not in From, as transactions.
-// Each is whole (but for what From holds of the open one) and in canonical order; large ones are stubs.
+// Swept answers the action Sweep: the log rows visible in Snapshot and not in From, as transactions.
+//
+// Snapshot and rows must be of one statement or one REPEATABLE READ transaction, READ ONLY and without an xid of its own,
+// that began after the Sweep was asked for. Each transaction is whole, but for what From holds of the open one, and in
+// canonical order; large ones are stubs. They come in ascending order of last seq, the one that From holds open first.
+//
+// What is too much for one answer comes as several with the same ID, all of the same Snapshot and in order all together,
+// every one but the last with More. SweepFailed may end it at any place.
 type Swept struct {
 	ID       int // of the Sweep
 	Snapshot change.Snapshot
 	Txns     []change.Txn
-	LastSeqs []int64 // of each of Txns: the seq of its last change
+	More     bool // another Swept of this ID follows
 }
 
-// SweepFailed answers the action Sweep when it could not be done. The driver has waited already; the machine asks again.
+// SweepFailed answers the action Sweep when it could not be done, or not to its end. The machine asks again at once if it
+// needs it, so the driver has waited (backed off) before it says this; a new listener connection ends that wait early.
 type SweepFailed struct{ ID int }
 
-// Lost says that the listener's connection is gone.
+// Lost says that the listener's connection is gone. Notifications of it that come later are ignored.
 type Lost struct{}
 
-// Beat says that it is time for a heartbeat.
-type Beat struct{}
+// Beat says that it is time for a heartbeat; once a second is meant. It carries what one cheap statement says:
+//
+//	select s.last_value, pg_current_snapshot() from notifyql.change_seq s
+type Beat struct {
+	LastSeq  int64           // newest seq given out, whether committed or not
+	Snapshot change.Snapshot // of that statement
+}
 
 func (Opened) input()      {}
 func (Notified) input()    {}
@@ -49,13 +68,17 @@ func (Beat) input()        {}
 // Action is what the machine asks of its driver: Sweep or Reopen.
 type Action interface{ action() }
 
-// Sweep asks for all log rows that are visible now and not in From. At most one is under way.
+// Sweep asks for all log rows that are visible now and not in From; the answer is Swept or SweepFailed with its ID. At
+// most one is under way. It goes on when the listener is lost or opened meanwhile.
+//
+// Under load From holds nearly all that is visible: read images only of what it lacks.
 type Sweep struct {
 	ID   int
-	From change.Frontier // a copy
+	From change.Frontier // a copy, the driver's own
 }
 
-// Reopen asks for a new listener connection: the present one has missed something. The driver answers Lost.
+// Reopen asks for a new listener connection: the present one has missed something. The driver closes it, says Lost, and
+// opens another as after any loss.
 type Reopen struct{ Reason string }
 
 func (Sweep) action()  {}

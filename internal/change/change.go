@@ -71,6 +71,18 @@ type Txn struct {
 	Stub      *Stub // not nil: (the rest of) the transaction is in the log only, and Changes is empty
 }
 
+// LastSeq is the seq of the transaction's last change, as far as it is known here; zero if there is none.
+func (t *Txn) LastSeq() int64 {
+	var last int64
+	if t.Stub != nil {
+		last = t.Stub.LastSeq
+	}
+	for i := range t.Changes {
+		last = max(last, t.Changes[i].Seq)
+	}
+	return last
+}
+
 // Stub stands for a transaction, or the rest of one, that is in the log only.
 type Stub struct {
 	AfterSeq int64 // the changes meant are those with Seq above this one

@@ -82,6 +82,9 @@ func (f *Frontier) Fold(s Snapshot) {
 	}
 }
 
+// Len is the number of transactions that Done lists.
+func (f *Frontier) Len() int { return len(f.done) }
+
 // Done returns the xids dispatched whole that the snapshot does not see, ascending, in a slice of the caller's.
 func (f *Frontier) Done() []XID {
 	xs := make([]XID, 0, len(f.done))

@@ -27,6 +27,11 @@ func (s Snapshot) Sees(x XID) bool {
 	return !running
 }
 
+// Equal reports whether s and o are the same. Between two equal snapshots of one database no transaction has ended.
+func (s Snapshot) Equal(o Snapshot) bool {
+	return s.Xmin == o.Xmin && s.Xmax == o.Xmax && slices.Equal(s.Xip, o.Xip)
+}
+
 // String gives the text form of pg_snapshot, xmin:xmax:xip1,xip2,….
 func (s Snapshot) String() string {
 	b := make([]byte, 0, 48+20*len(s.Xip))

@@ -1,0 +1,222 @@
+package feed
+
+import (
+	"time"
+
+	"github.com/notifyql/notifyql/internal/change"
+)
+
+// limits are a Machine's bounds; tests use smaller ones.
+type limits struct {
+	heldNotices int           // notices held while a sweep is under way; beyond, the log gives them
+	heldBytes   int           // bytes of those
+	frontier    int           // transactions that the frontier lists before a sweep is asked for to fold them
+	late        int           // transactions whose notifications are awaited
+	halfOpen    time.Duration // a connection that owes notifications and is silent for so long is dead
+	idle        time.Duration // between heartbeats' sweeps while only strangers write to the cluster
+}
+
+// Machine decides what is dispatched, in which order, and once. See the package comment for who may call it.
+//
+// Received notifications meet one of three states. At rest they are dispatched as they come. With a debt, something is
+// missing that a sweep will find and that must go first: they are dropped, since a sweep begun later finds them too.
+// While that sweep, the barrier, is under way they are held: it may have begun before they were committed.
+type Machine struct {
+	limits  limits
+	f       change.Frontier
+	started bool // there was an Opened: f counts
+	up      bool // the listener listens; if not, there is a debt
+	debt    bool // a sweep must be begun before anything more is dispatched from notifications
+	sweep   sweep
+	sweeps  int // the ID given last
+
+	held      []Notice // while sweep.barrier, and until there is a frontier
+	heldBytes int
+
+	lastSeq  int64     // as the newest Beat has it
+	sweptSeq int64     // what lastSeq was when the newest answered sweep began
+	sweptAt  time.Time // when that was
+
+	late      map[change.XID]struct{} // dispatched by a heartbeat's sweep, the notification not here yet; the frontier's snapshot sees them
+	lateSince time.Time               // when late grew last
+	heard     bool                    // a notification came since then, or since the last Beat
+	reopening bool                    // Reopen is asked for
+
+	stats Stats
+	txns  []change.Txn // of this Step
+	acts  []Action     // of this Step
+}
+
+// sweep is the Sweep under way; with a zero id there is none.
+type sweep struct {
+	id      int
+	barrier bool                    // what is received is held until it has answered
+	watch   bool                    // what it finds tells whether the listener misses something
+	found   map[change.XID]struct{} // by it, if watch, the notification not here yet
+	lastSeq int64                   // as known when it began
+	began   time.Time
+}
+
+// New returns a machine that waits for its first Opened.
+func New() *Machine {
+	return &Machine{limits: limits{
+		heldNotices: 20_000,
+		heldBytes:   16 << 20,
+		frontier:    10_000,
+		late:        1_000,
+		halfOpen:    500 * time.Millisecond,
+		idle:        10 * time.Second,
+	}}
+}
+
+// Step takes one input and returns the transactions to dispatch, in this order, and the actions to carry out.
+func (m *Machine) Step(now time.Time, in Input) ([]change.Txn, []Action) {
+	switch in := in.(type) {
+	case Opened:
+		m.opened(in)
+	case Lost:
+		m.lost()
+	case Notified:
+		m.notified(in.Notices)
+	case Swept:
+		m.swept(now, in)
+	case SweepFailed:
+		m.sweepFailed(in)
+	case Beat:
+		m.beat(now, in)
+	}
+	if m.sweep.id == 0 && m.started {
+		switch {
+		case m.debt && m.up:
+			m.debt = false
+			m.begin(now, sweep{barrier: true})
+		case m.f.Len() > m.limits.frontier:
+			m.begin(now, sweep{watch: m.up})
+		}
+	}
+	txns, acts := m.txns, m.acts
+	m.txns, m.acts = nil, nil
+	return txns, acts
+}
+
+func (m *Machine) opened(in Opened) {
+	m.up, m.reopening = true, false
+	if m.started {
+		m.connectionGone()
+		return
+	}
+	m.started = true
+	m.f = change.NewFrontier(in.Snapshot)
+	m.receive(m.release())
+}
+
+func (m *Machine) lost() {
+	m.up = false
+	m.connectionGone()
+}
+
+// connectionGone forgets what was known of the connection before: what it missed only a sweep can find.
+func (m *Machine) connectionGone() {
+	m.late, m.sweep.found = nil, nil
+	if m.started {
+		m.owe()
+	} else {
+		m.release()
+	}
+}
+
+// owe makes a debt. The sweep under way does not pay it: it may have begun too early. What is held is committed, so the
+// sweep that pays finds it.
+func (m *Machine) owe() {
+	m.debt = true
+	m.sweep.barrier, m.sweep.watch, m.sweep.found = false, false, nil
+	m.stats.LeftToSweep += uint64(len(m.release()))
+}
+
+func (m *Machine) notified(ns []Notice) {
+	switch {
+	case m.started && !m.up:
+		return
+	case m.debt:
+		m.confirm(ns)
+		m.stats.LeftToSweep += uint64(len(ns))
+	case !m.started || m.sweep.barrier:
+		m.confirm(ns)
+		m.hold(ns)
+	default:
+		m.confirm(ns)
+		m.receive(ns)
+	}
+}
+
+// hold keeps the notices for later, or, where they are too many, leaves all that is held to another sweep.
+func (m *Machine) hold(ns []Notice) {
+	for i := range ns {
+		m.heldBytes += ns[i].Change.Size()
+		if len(m.held) == m.limits.heldNotices || m.heldBytes > m.limits.heldBytes {
+			m.owe()
+			m.stats.LeftToSweep += uint64(len(ns) - i)
+			return
+		}
+		m.held = append(m.held, ns[i])
+	}
+}
+
+// release gives what is held.
+func (m *Machine) release() []Notice {
+	held := m.held
+	m.held, m.heldBytes = nil, 0
+	return held
+}
+
+// receive dispatches notices, up to the first that only a sweep can follow.
+func (m *Machine) receive(ns []Notice) {
+	for len(ns) > 0 && !m.debt {
+		n := 1
+		for n < len(ns) && ns[n].Change.XID == ns[0].Change.XID {
+			n++
+		}
+		m.receiveTxn(ns[0].Change.XID, ns[:n])
+		ns = ns[n:]
+	}
+	m.stats.LeftToSweep += uint64(len(ns))
+}
+
+// receiveTxn dispatches what of x is new in ns, which are all of x.
+func (m *Machine) receiveTxn(x change.XID, ns []Notice) {
+	if m.f.Contains(x) {
+		m.stats.Duplicates += uint64(len(ns))
+		return
+	}
+	open, _ := m.f.Open()
+	t := change.Txn{XID: x, Continued: open == x}
+	for i := range ns {
+		if ns[i].Marker {
+			if o, _ := m.f.Open(); o != x {
+				m.f.Close() // the one before is complete: a transaction's notifications come together
+			}
+			m.owe()
+			m.stats.LeftToSweep += uint64(len(ns) - i)
+			break
+		}
+		c := ns[i].Change
+		if m.f.ContainsChange(x, c.Seq) {
+			m.stats.Duplicates++
+			continue
+		}
+		if t.Changes == nil {
+			t.Changes = make([]change.Change, 0, len(ns)-i)
+		}
+		t.Changes = append(t.Changes, c)
+		m.f.Receive(x, c.Seq)
+	}
+	if t.Changes != nil {
+		m.dispatch(t)
+	}
+}
+
+func (m *Machine) dispatch(t change.Txn) {
+	m.stats.Dispatched++
+	m.stats.Changes += uint64(len(t.Changes))
+	m.txns = append(m.txns, t)
+}

@@ -16,6 +16,9 @@ func (s *Server) CreateDatabase(ctx context.Context, name, template string) erro
 	if template != "" {
 		sql += " template " + pgx.Identifier{template}.Sanitize()
 	}
+	if s.install.number() >= 15 { // older ones know no other; without fsync it takes two thirds of the time of wal_log
+		sql += " strategy file_copy"
+	}
 	return s.admin(ctx, sql)
 }
 

@@ -152,7 +152,7 @@ func (r *run) failure() error {
 	case strings.Contains(log, "is still in use"): // the shared memory of backends that have not yet seen the end
 		return errBusy
 	default:
-		return fmt.Errorf("Postgres did not start: %s", log)
+		return fmt.Errorf("the Postgres process ended at once: %s", log)
 	}
 }
 

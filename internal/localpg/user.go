@@ -35,7 +35,7 @@ func runAs() (user, error) {
 		}
 		return user{name: name, uid: uint32(uid), gid: uint32(gid), other: true}, nil
 	}
-	return user{}, errors.New("Postgres refuses to run as root, and there is no user postgres or nobody to run it as: create one, or run as an ordinary user")
+	return user{}, errors.New("as root Postgres needs a user postgres or nobody to run as, and there is neither: create one, or run as an ordinary user")
 }
 
 // process makes a process run as u in a session of its own.

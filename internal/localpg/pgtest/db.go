@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/notifyql/notifyql/internal/localpg"
@@ -18,7 +19,8 @@ type DB struct {
 	Name   string
 	Server *localpg.Server
 
-	pool func() (*pgxpool.Pool, error)
+	pool  func() (*pgxpool.Pool, error)
+	roles atomic.Int64
 }
 
 // New returns a database with the setup applied.
@@ -89,15 +91,12 @@ func create(t testing.TB, srv *localpg.Server, template string) *DB {
 	if err := srv.CreateDatabase(ctx, name, template); err != nil {
 		t.Fatal(err)
 	}
+	db := &DB{URL: srv.URL(name), Name: name, Server: srv}
 	t.Cleanup(func() {
-		if srv.PID() == 0 { // the test has ended it
-			return
-		}
-		if err := srv.DropDatabase(context.WithoutCancel(ctx), name); err != nil {
+		if err := db.drop(context.WithoutCancel(ctx)); err != nil {
 			t.Error(err)
 		}
 	})
-	db := &DB{URL: srv.URL(name), Name: name, Server: srv}
 	db.pool = sync.OnceValues(func() (*pgxpool.Pool, error) {
 		pool, err := pgxpool.New(ctx, db.URL)
 		if err == nil {
@@ -121,10 +120,52 @@ func (db *DB) Pool(t testing.TB) *pgxpool.Pool {
 	return pool
 }
 
-// Exec runs SQL, without arguments any number of statements, and fails the test if it fails.
+// Conn returns a connection as a role, closed when t ends. The role of the superuser is "postgres".
+func (db *DB) Conn(t testing.TB, role string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), db.URLAs(role))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.WithoutCancel(t.Context())) })
+	return conn
+}
+
+// Exec runs SQL, without arguments any number of statements, and fails the test if it fails. Unlike t.Context it works
+// in a cleanup too.
 func (db *DB) Exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
-	if _, err := db.Pool(t).Exec(t.Context(), sql, args...); err != nil {
+	if _, err := db.Pool(t).Exec(context.WithoutCancel(t.Context()), sql, args...); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
+}
+
+// Role makes a role that may log in and has the given attributes beside ("createrole"), and returns its name. It is
+// dropped after the database, so that what it owns there is no obstacle.
+func (db *DB) Role(t testing.TB, attributes string) string {
+	t.Helper()
+	name := fmt.Sprintf("%s_role_%d", db.Name, db.roles.Add(1))
+	db.Exec(t, "create role "+name+" login "+attributes)
+	return name
+}
+
+// drop ends the database and its roles. A test that has stopped its server has nothing to drop.
+func (db *DB) drop(ctx context.Context) error {
+	if db.Server.PID() == 0 {
+		return nil
+	}
+	if err := db.Server.DropDatabase(ctx, db.Name); err != nil || db.roles.Load() == 0 {
+		return err
+	}
+	conn, err := pgx.Connect(ctx, db.Server.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	for i := range db.roles.Load() {
+		if _, err := conn.Exec(ctx, fmt.Sprintf("drop role if exists %s_role_%d", db.Name, i+1)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

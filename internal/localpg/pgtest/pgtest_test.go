@@ -75,6 +75,30 @@ func TestPrivateServerHasTheSetup(t *testing.T) {
 	}
 }
 
+func TestRolesGoWithTheirDatabase(t *testing.T) {
+	t.Parallel()
+	srv := pgtest.Server(t, localpg.Options{})
+	t.Run("database", func(t *testing.T) {
+		db := pgtest.NewOn(t, srv)
+		db.Exec(t, "grant create on schema public to public")
+		conn := db.Conn(t, db.Role(t, "createrole"))
+		if _, err := conn.Exec(t.Context(), "create table mine (n int)"); err != nil {
+			t.Error(err)
+		}
+	})
+	conn, err := pgx.Connect(t.Context(), srv.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	var left int
+	err = conn.QueryRow(t.Context(), `select (select count(*) from pg_roles where rolname like 'test%')
+		+ (select count(*) from pg_database where datname like 'test%')`).Scan(&left)
+	if err != nil || left != 0 {
+		t.Errorf("%d databases and roles are left, %v", left, err)
+	}
+}
+
 func BenchmarkNew(b *testing.B) {
 	pgtest.New(b)
 	for b.Loop() {

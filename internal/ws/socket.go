@@ -2,30 +2,42 @@ package ws
 
 import "context"
 
-// Socket is one accepted WebSocket of any library. Read is called by one goroutine, Write by one other at a time; Close
-// by any.
+// Socket is one accepted WebSocket of any library. Read is called by one goroutine, Write and Ping by one other at a
+// time; Close by any, also while Read or Write is running, which it ends with an error.
 type Socket interface {
 	// Subprotocol is the one agreed on in the handshake; empty if none was.
 	Subprotocol() string
-	// Read returns the next text message; the slice is valid until the next Read. It returns an error once the socket is closed, ctx is done or the
-	// peer has sent what is no text message.
+	// Read returns the next text message; the slice is valid until the next Read. It returns an error once the socket is
+	// closed, ctx is done or the peer has sent what is no text message.
 	Read(ctx context.Context) ([]byte, error)
 	// Write sends each slice as one text message, all in one flush where the library can. It keeps none of them.
 	Write(ctx context.Context, messages ...[]byte) error
-	// Close sends a close frame with code and reason and closes the connection. It is safe to call more than once.
+	// Close sends a close frame with code and reason, of at most 123 bytes, and closes the connection. It may wait some
+	// seconds for the peer's close frame. It is safe to call more than once.
 	Close(code int, reason string) error
+}
+
+// Pinger is a Socket that can send WebSocket's own pings, which the peer's library answers by itself. Without it the
+// keep-alive is the protocol's ping message.
+type Pinger interface {
+	// Ping sends a ping frame and does not wait for the pong.
+	Ping(ctx context.Context) error
+	// Heard grows with everything that the peer sends, pongs included. Any goroutine may call it.
+	Heard() uint64
 }
 
 // Service is what the protocol serves: the seam to everything behind it.
 type Service interface {
-	// Connect decides who the client is. Its error closes the socket with 4403.
+	// Connect decides who the client is. init is the payload of connection_init, a JSON object, or nil. Its error closes
+	// the socket: with its code and reason if it is a *CloseError, otherwise with 4403. ctx is done when the connection ends.
 	Connect(ctx context.Context, init []byte) (Session, error)
 }
 
 // Session is one accepted client.
 type Session interface {
 	// Subscribe starts an operation. wake is called, from any goroutine and without blocking, when Next may have
-	// something. A failure to validate, or a result that is complete at once, is a Stream too.
+	// something; also before Subscribe returns, and after Close, when it does nothing. A failure to validate, or a result
+	// that is complete at once, is a Stream too. ctx is done when the connection ends; op may be kept.
 	Subscribe(ctx context.Context, op Operation, wake func()) Stream
 	// Close ends the session. Its streams are closed already.
 	Close()
@@ -39,10 +51,12 @@ type Operation struct {
 	Extensions    []byte // a JSON object or nil
 }
 
-// Stream is one running operation.
+// Stream is one running operation. Next is not called after Close, nor at the same time.
 type Stream interface {
-	// Next appends what is ready to dst without blocking: ExecutionResults as JSON text, not to be changed. After the
-	// last one err is io.EOF for an operation that is complete, or *OperationError for one that ends with errors.
+	// Next appends at most limit of what is ready to dst without blocking: ExecutionResults as JSON text, not to be
+	// changed. It is called once after Subscribe, after each wake, and again if it gave limit. After the last one err is
+	// io.EOF for an operation that is complete, or *OperationError for one that ends with errors; results given along
+	// with err are sent first. Any other error ends the operation as an internal one.
 	Next(dst [][]byte, limit int) ([][]byte, error)
 	Close()
 }

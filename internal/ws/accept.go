@@ -1,0 +1,195 @@
+package ws
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// AcceptOptions say what Accept takes. The zero value works.
+type AcceptOptions struct {
+	// Origins lists the hosts, or scheme://host, whose pages may connect beside the server's own; * and ? as in
+	// path.Match; "*" alone allows all. A client that names no origin, and so is no browser, is always allowed.
+	Origins []string
+	// MaxMessageBytes bounds a client's message: 1 MB. A longer one closes the connection with 1009.
+	MaxMessageBytes int64
+	// Compression offers permessage-deflate without context takeover: no memory for an idle connection, CPU for each
+	// message and each subscriber.
+	Compression bool
+}
+
+const (
+	defaultMaxMessage = 1 << 20
+	// What net/http hands over has 4 KB each way.
+	readBuffer  = 512
+	writeBuffer = 256 // more than any control frame, so that those are one write
+	// sendBuffer bounds what the kernel holds for a client that does not read.
+	sendBuffer = 64 << 10
+	// pongBacklog is what may wait for a slow client before its pings go unanswered.
+	pongBacklog = 4 << 10
+	// pingsPerSecond is how fast a client's pings are read, after as many at once.
+	pingsPerSecond = 50
+	// closeTimeout is how long a peer may take to answer a close frame.
+	closeTimeout = 5 * time.Second
+)
+
+// Accept makes a Socket of a WebSocket handshake. On error it has answered the request. A client that asks for no
+// subprotocol of ours is accepted, so that Serve can tell it so with 4406. The handler may return while the socket is in
+// use: nothing of the request is kept, which saves its memory.
+func Accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (Socket, error) {
+	h := &handover{ResponseWriter: w}
+	s := &socket{pings: newBucket(pingsPerSecond, pingsPerSecond)}
+	mode := websocket.CompressionDisabled
+	if o.Compression {
+		mode = websocket.CompressionNoContextTakeover
+	}
+	c, err := websocket.Accept(h, r, &websocket.AcceptOptions{
+		Subprotocols:       []string{transportWS},
+		InsecureSkipVerify: slices.Contains(o.Origins, "*"),
+		OriginPatterns:     o.Origins,
+		CompressionMode:    mode,
+		OnPingReceived:     s.pinged,
+	})
+	if err != nil {
+		return nil, err
+	}
+	limit := o.MaxMessageBytes
+	if limit <= 0 {
+		limit = defaultMaxMessage
+	}
+	c.SetReadLimit(limit)
+	s.ws, s.conn = c, h.conn
+	return s, nil
+}
+
+// handover hijacks with a corked connection and small buffers.
+type handover struct {
+	http.ResponseWriter
+	conn *corked
+}
+
+func (h *handover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if g, ok := h.ResponseWriter.(interface{ WriteHeaderNow() }); ok {
+		g.WriteHeaderNow() // gin keeps the header back
+	}
+	c, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
+	if t, ok := c.(interface{ SetWriteBuffer(int) error }); ok {
+		_ = t.SetWriteBuffer(sendBuffer) // a wish
+	}
+	h.conn = newCorked(c, bytes.Clone(early))
+	return h.conn, bufio.NewReadWriter(bufio.NewReaderSize(h.conn, readBuffer), bufio.NewWriterSize(h.conn, writeBuffer)), nil
+}
+
+// socket is a Socket of coder/websocket. The library's own writes are control frames, each a single write; data frames
+// are written under the cork; so frames never mix.
+type socket struct {
+	ws    *websocket.Conn
+	conn  *corked
+	in    *[]byte    // the message that Read has returned; the reader's
+	pings bucket     // the reader's
+	mu    sync.Mutex // held by Write and Ping
+}
+
+func (s *socket) Subprotocol() string { return s.ws.Subprotocol() }
+
+func (s *socket) Read(ctx context.Context) ([]byte, error) {
+	if s.in != nil {
+		keepBuffer(s.in)
+		s.in = nil
+	}
+	typ, r, err := s.ws.Reader(ctx)
+	if err != nil {
+		return nil, s.readError(err)
+	}
+	if typ != websocket.MessageText {
+		e := &CloseError{CodeUnsupportedData, "Only text messages are supported"}
+		s.Close(e.Code, e.Reason)
+		return nil, e
+	}
+	s.in = buffers.Get().(*[]byte)
+	if *s.in, err = appendAll((*s.in)[:0], r); err != nil {
+		return nil, s.readError(err)
+	}
+	return *s.in, nil
+}
+
+// readError sees to it that the connection is closed, with the code that the library has not sent by itself.
+func (s *socket) readError(err error) error {
+	var peer websocket.CloseError
+	if errors.As(err, &peer) {
+		return &CloseError{int(peer.Code), peer.Reason}
+	}
+	if errors.Is(err, websocket.ErrMessageTooBig) {
+		return &CloseError{CodeTooBig, "Message too big"}
+	}
+	s.Close(CodeProtocolError, "WebSocket protocol error")
+	return fmt.Errorf("reading from websocket: %w", err)
+}
+
+func (s *socket) Write(_ context.Context, messages ...[]byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conn.hold()
+	var err error
+	for _, m := range messages {
+		// No context that can end: the library would watch it for each message.
+		if err = s.ws.Write(context.Background(), websocket.MessageText, m); err != nil {
+			break
+		}
+	}
+	return errors.Join(err, s.conn.flush())
+}
+
+// Ping writes the frame itself: the library's Ping waits for the pong.
+func (s *socket) Ping(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.conn.Write([]byte{0x89, 0}) // final, opcode ping; no payload
+	return err
+}
+
+func (s *socket) Heard() uint64 { return s.conn.heard.Load() }
+
+// Close waits for the peer's close frame, but never longer than closeTimeout: the library by itself would wait for ever
+// for the rest of a message that the peer has begun.
+func (s *socket) Close(code int, reason string) error {
+	_ = s.conn.SetDeadline(time.Now().Add(closeTimeout))
+	return s.ws.Close(websocket.StatusCode(code), truncate(reason, maxReason))
+}
+
+// pinged says whether to answer a ping: a peer that does not read gets no pongs, and one that floods us waits.
+func (s *socket) pinged(ctx context.Context, _ []byte) bool {
+	s.pings.wait(ctx)
+	return s.conn.backlog() < pongBacklog
+}
+
+// appendAll reads r to its end into b.
+func appendAll(b []byte, r io.Reader) ([]byte, error) {
+	for {
+		if len(b) == cap(b) {
+			b = slices.Grow(b, 512)
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
+	}
+}

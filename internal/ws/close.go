@@ -1,0 +1,65 @@
+package ws
+
+import (
+	"fmt"
+	"unicode/utf8"
+)
+
+// The close codes that this package gives. docs/protocol.md says what clients make of each.
+const (
+	CodeNormal          = 1000
+	CodeGoingAway       = 1001
+	CodeProtocolError   = 1002
+	CodeUnsupportedData = 1003
+	CodeAbnormal        = 1006 // never sent: the connection ended without a close frame
+	CodeInvalidText     = 1007
+	CodeTooBig          = 1009
+	CodeRestart         = 1012
+	CodeTryAgainLater   = 1013
+	CodeTimeout         = 3008 // registered for timeouts; what has no number of its own in the protocol
+	CodeBadRequest      = 4400
+	CodeUnauthorized    = 4401
+	CodeForbidden       = 4403
+	CodeSubprotocol     = 4406
+	CodeInitTimeout     = 4408
+	CodeDuplicate       = 4409
+	CodeTooManyInits    = 4429
+	CodeInternal        = 4500
+)
+
+// CloseError is why a connection ended: what the peer was told, or has told. As the cause of the context given to Serve
+// it says how to close the connection; as the error of Connect, how to refuse it.
+type CloseError struct {
+	Code   int
+	Reason string
+}
+
+func (e *CloseError) Error() string {
+	if e.Reason == "" {
+		return fmt.Sprintf("websocket closed: %d", e.Code)
+	}
+	return fmt.Sprintf("websocket closed: %d %s", e.Code, e.Reason)
+}
+
+// Restarting is the cause for a context that ends because this server restarts: clients reconnect and go on.
+func Restarting() *CloseError { return &CloseError{CodeRestart, "Service restart"} }
+
+func closing(code int, format string, args ...any) *CloseError {
+	return &CloseError{code, truncate(fmt.Sprintf(format, args...), maxReason)}
+}
+
+// maxReason is what a close frame holds beside its code.
+const maxReason = 123
+
+// truncate cuts s to at most n bytes, between characters, and marks the cut.
+func truncate(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	const mark = "…"
+	n -= len(mark)
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + mark
+}

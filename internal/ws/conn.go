@@ -1,0 +1,293 @@
+package ws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// Serve speaks the socket's subprotocol until the connection ends, and closes the socket. It returns nil if the client
+// closed the connection normally, and otherwise why it ended: a *CloseError if one side said so.
+//
+// When ctx is done the connection is closed without a complete for what is running, so that clients come back and go on:
+// with the code of the *CloseError that is ctx's cause, otherwise as going away. This is how a server that goes down, or
+// that ends one client, says so.
+func Serve(ctx context.Context, s Socket, svc Service, o Options) error {
+	o = o.withDefaults()
+	m := newMachine(s.Subprotocol(), o.MaxSubscriptions)
+	if m == nil {
+		e := closing(CodeSubprotocol, "Subprotocol not acceptable")
+		s.Close(e.Code, e.Reason)
+		return e
+	}
+	// Neither the socket nor the service sees ctx's end by itself: it would break a frame, or end an operation, before
+	// the client is told why.
+	own := context.WithoutCancel(ctx)
+	c := &conn{socket: s, service: svc, opts: o, machine: m, background: own}
+	c.ctx, c.cancel = context.WithCancel(own)
+	c.room.L = &c.mu
+	c.pinger, _ = s.(Pinger)
+	c.bucket = newBucket(o.MessagesPerSecond, o.MessageBurst)
+
+	c.begin(ctx)
+	err := c.guard(c.read)
+	return c.finish(err)
+}
+
+// conn drives one connection's machine. See the package's comment for who runs when.
+type conn struct {
+	socket     Socket
+	pinger     Pinger // nil if the socket is none
+	service    Service
+	opts       Options
+	background context.Context // ctx's values, never done: for the socket
+	ctx        context.Context // done when the connection ends: for the service
+	cancel     context.CancelFunc
+
+	session Session // of the reading goroutine
+	bucket  bucket  // of the reading goroutine
+
+	mu      sync.Mutex
+	machine machine
+	control [][]byte // control messages that wait, bounded: reading stops meanwhile
+	waiting int      // their bytes
+	room    sync.Cond
+	ready   fifo        // subscriptions that may have something
+	writing bool        // a writer runs
+	closing *CloseError // why we close; nothing but control messages is sent after it is set
+	done    bool        // reading has ended; nothing is started any more
+	watch   watch
+
+	running sync.WaitGroup // the writer and the watchers
+	unwatch func() bool
+}
+
+// maxWaiting is how many bytes of control messages may wait before reading stops.
+const maxWaiting = 64 << 10
+
+func (c *conn) begin(ctx context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.startWatch()
+	c.running.Add(1)
+	c.unwatch = context.AfterFunc(ctx, func() {
+		defer c.running.Done()
+		e := &CloseError{CodeGoingAway, "Going away"}
+		errors.As(context.Cause(ctx), &e)
+		c.shut(e)
+	})
+}
+
+func (c *conn) read() error {
+	for {
+		text, err := c.socket.Read(c.background)
+		if err != nil {
+			return err
+		}
+		if c.bucket.wait(c.ctx); c.ctx.Err() != nil {
+			continue // closing: what still comes is read only to see the close frame
+		}
+		m := c.machine.parse(text)
+
+		c.mu.Lock()
+		c.watch.heard++
+		var s step
+		if c.closing == nil {
+			s = c.machine.receive(m)
+		}
+		c.send(s.send)
+		c.mu.Unlock()
+		c.do(s)
+
+		c.mu.Lock()
+		for c.waiting > maxWaiting && c.closing == nil {
+			c.room.Wait()
+		}
+		c.mu.Unlock()
+	}
+}
+
+// do carries out what a step asks for, in the reading goroutine.
+func (c *conn) do(s step) {
+	switch s.do {
+	case connect:
+		c.connect(s.payload)
+	case start:
+		c.start(s.sub, s.op)
+	case stop:
+		c.stop(s.sub)
+	case shut:
+		c.shut(s.close)
+	}
+}
+
+func (c *conn) connect(init []byte) {
+	session, err := c.service.Connect(c.ctx, init)
+	var refusal *CloseError
+	if err != nil && !errors.As(err, &refusal) {
+		c.opts.Logger.Debug("websocket client refused", "error", err)
+		refusal = closing(CodeForbidden, "Forbidden")
+	}
+	if err == nil {
+		c.session = session
+	}
+	c.mu.Lock()
+	s := c.machine.connected(refusal)
+	c.send(s.send)
+	c.mu.Unlock()
+	c.do(s)
+}
+
+func (c *conn) start(s *subscription, op Operation) {
+	stream := c.session.Subscribe(c.ctx, op, func() { c.wake(s) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.stream = stream
+	c.queue(s)
+}
+
+func (c *conn) stop(s *subscription) {
+	c.mu.Lock()
+	s.stopped = true
+	pulling := s.pulling
+	c.mu.Unlock()
+	if !pulling {
+		s.stream.Close()
+	}
+}
+
+// wake is the service's: s may have something.
+func (c *conn) wake(s *subscription) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.stream != nil { // otherwise start queues it
+		c.queue(s)
+	}
+}
+
+// queue needs the lock.
+func (c *conn) queue(s *subscription) {
+	if s.queued || s.stopped || c.closing != nil || c.done {
+		return
+	}
+	s.queued = true
+	c.ready.push(s)
+	c.startWriter()
+}
+
+// send needs the lock.
+func (c *conn) send(control []byte) {
+	if control == nil || c.done {
+		return
+	}
+	c.control = append(c.control, control)
+	c.waiting += len(control)
+	c.startWriter()
+}
+
+// shut lets the writer close the socket once what waits of control messages is written.
+func (c *conn) shut(e *CloseError) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shutLocked(e)
+}
+
+func (c *conn) shutLocked(e *CloseError) {
+	if c.closing == nil {
+		c.closing = e
+		c.room.Broadcast()
+		c.cancel()
+		c.startWriter()
+	}
+}
+
+// finish ends everything, after the last read.
+func (c *conn) finish(err error) error {
+	c.mu.Lock()
+	c.done = true
+	why := c.closing
+	if c.unwatch() {
+		c.running.Done()
+	}
+	c.stopWatch()
+	c.mu.Unlock()
+
+	// The peer has closed or is gone, or the writer has closed or is about to: this is for what the library holds.
+	if why == nil {
+		c.socket.Close(CodeNormal, "")
+	} else {
+		c.socket.Close(why.Code, why.Reason)
+	}
+	c.cancel()
+	c.running.Wait()
+
+	c.machine.each(func(s *subscription) {
+		if s.stream != nil {
+			s.stream.Close()
+		}
+	})
+	if c.session != nil {
+		c.session.Close()
+	}
+
+	var peer *CloseError
+	switch {
+	case why != nil:
+		return why
+	case errors.As(err, &peer) && (peer.Code == CodeNormal || peer.Code == CodeGoingAway):
+		return nil
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("the client's connection ended without a close frame: %w", err)
+	}
+	return err
+}
+
+// guard turns a panic of the service into the end of this one connection.
+func (c *conn) guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.opts.Logger.Error("panic while serving a websocket", "panic", p, "stack", string(debug.Stack()))
+			e := closing(CodeInternal, "Internal server error")
+			c.shut(e)
+			c.socket.Close(e.Code, e.Reason)
+			err = e
+		}
+	}()
+	return f()
+}
+
+// bucket lets a number of messages by at once, and then as many a second as it is told. One goroutine uses it.
+type bucket struct {
+	rate, size, tokens float64
+	last               time.Time
+}
+
+func newBucket(rate, size int) bucket {
+	return bucket{rate: float64(rate), size: float64(size), tokens: float64(size)}
+}
+
+// wait takes one token, and waits until it is due or ctx is done.
+func (b *bucket) wait(ctx context.Context) {
+	if b.rate < 0 {
+		return
+	}
+	now := time.Now()
+	if !b.last.IsZero() {
+		b.tokens = min(b.size, b.tokens+now.Sub(b.last).Seconds()*b.rate)
+	}
+	b.last = now
+	b.tokens--
+	if b.tokens >= 0 {
+		return
+	}
+	t := time.NewTimer(time.Duration(-b.tokens / b.rate * float64(time.Second)))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,248 @@
+package ws
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"time"
+)
+
+const (
+	// perTurn is how many results of one subscription are taken before the next one's turn.
+	perTurn = 16
+	// batchBytes is how much is gathered for one write; a larger message is a batch of its own.
+	batchBytes = 32 << 10
+	// keepBytes is the largest buffer that is kept for other batches.
+	keepBytes = 4 * batchBytes
+	// slowest is the rate, in bytes a second, below which a client is dead.
+	slowest = 8 << 10
+)
+
+// startWriter needs the lock.
+func (c *conn) startWriter() {
+	if !c.writing && !c.done {
+		c.writing = true
+		c.running.Add(1)
+		go c.write()
+	}
+}
+
+// write runs until nothing waits.
+func (c *conn) write() {
+	defer c.running.Done()
+	b := batches.Get().(*batch)
+	defer b.release()
+	_ = c.guard(func() error {
+		for c.round(b) {
+		}
+		return nil
+	})
+}
+
+// round writes what waits, one batch and what a subscription had beyond it, and says whether to go on.
+func (c *conn) round(b *batch) bool {
+	c.mu.Lock()
+	if c.done || c.control == nil && c.ready.head == nil && !c.watch.pingDue && c.closing == nil {
+		c.writing = false
+		c.mu.Unlock()
+		return false
+	}
+	control, why, ping := c.control, c.closing, c.watch.pingDue
+	c.control, c.waiting, c.watch.pingDue = nil, 0, false
+	c.room.Broadcast()
+	c.mu.Unlock()
+
+	for _, m := range control {
+		b.add(m)
+	}
+	if why != nil {
+		_ = c.flush(b) // if it fails there is nobody to be told
+		c.socket.Close(why.Code, why.Reason)
+		return false
+	}
+	if ping {
+		if err := c.ping(b); err != nil {
+			return c.broken(err)
+		}
+	}
+	for len(b.buf) < batchBytes {
+		s := c.next()
+		if s == nil {
+			break
+		}
+		if err := c.pull(s, b); err != nil {
+			return c.broken(err)
+		}
+	}
+	if err := c.flush(b); err != nil {
+		return c.broken(err)
+	}
+	return true
+}
+
+// next takes the subscription whose turn it is.
+func (c *conn) next() *subscription {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing != nil || c.done {
+		return nil
+	}
+	for {
+		s := c.ready.pop()
+		if s == nil {
+			return nil
+		}
+		s.queued = false
+		if !s.stopped {
+			s.pulling = true
+			return s
+		}
+	}
+}
+
+// pull takes from s what it has, up to its turn's share, and adds it to b; full batches are written.
+func (c *conn) pull(s *subscription, b *batch) error {
+	results, err := s.stream.Next(b.results[:0], perTurn)
+	b.results = results
+
+	c.mu.Lock()
+	s.pulling = false
+	over, ended := s.stopped, false
+	var last []byte
+	switch {
+	case over || c.closing != nil:
+		results = nil
+	case err != nil:
+		last, ended = c.last(s, err), true
+		s.stopped = true
+	case len(results) >= perTurn:
+		c.queue(s)
+	}
+	c.mu.Unlock()
+	if over || ended {
+		s.stream.Close()
+	}
+
+	for _, r := range results {
+		if len(b.buf) > 0 && len(b.buf)+len(r) > batchBytes {
+			if err := c.flush(b); err != nil {
+				return err
+			}
+			if !ended && c.over(s) {
+				return nil
+			}
+		}
+		b.result(s.prefix, r)
+	}
+	if last != nil {
+		b.add(last)
+	}
+	return nil
+}
+
+// last is the message that ends s, whose stream gave err. It needs the lock.
+func (c *conn) last(s *subscription, err error) []byte {
+	var failed *OperationError
+	switch {
+	case errors.Is(err, io.EOF):
+		return c.machine.complete(s)
+	case errors.As(err, &failed):
+		return c.machine.fail(s, failed.Errors)
+	}
+	c.opts.Logger.Error("subscription failed", "error", err)
+	return c.machine.fail(s, graphQLError("INTERNAL_SERVER_ERROR", "Internal server error"))
+}
+
+// over reports whether no more of s may be sent.
+func (c *conn) over(s *subscription) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return s.stopped || c.closing != nil
+}
+
+// flush writes what b holds and empties it.
+func (c *conn) flush(b *batch) error {
+	if len(b.ends) == 0 {
+		return nil
+	}
+	allowed := c.opts.WriteTimeout + time.Duration(len(b.buf))*time.Second/slowest
+	c.watch.writeStarts(allowed)
+	err := c.socket.Write(c.background, b.messages()...)
+	c.watch.writeEnds()
+	b.empty()
+	return err
+}
+
+// broken ends the connection after a failed write. Reading ends because the socket is closed.
+func (c *conn) broken(err error) bool {
+	c.shut(closing(CodeAbnormal, "Write failed: %v", err))
+	c.socket.Close(CodeGoingAway, "")
+	return false
+}
+
+// batch is what is written at once. It is used by one writer at a time and kept for others.
+type batch struct {
+	buf     []byte
+	ends    []int // where each message ends in buf
+	slices  [][]byte
+	results [][]byte // what a stream gave, while it is encoded
+}
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+func (b *batch) add(message []byte) {
+	b.buf = append(b.buf, message...)
+	b.ends = append(b.ends, len(b.buf))
+}
+
+func (b *batch) result(prefix string, payload []byte) {
+	b.buf = append(b.buf, prefix...)
+	b.buf = append(b.buf, payload...)
+	b.buf = append(b.buf, '}')
+	b.ends = append(b.ends, len(b.buf))
+}
+
+func (b *batch) messages() [][]byte {
+	from := 0
+	for _, to := range b.ends {
+		b.slices = append(b.slices, b.buf[from:to])
+		from = to
+	}
+	return b.slices
+}
+
+func (b *batch) empty() {
+	b.buf, b.ends, b.slices = b.buf[:0], b.ends[:0], b.slices[:0]
+}
+
+func (b *batch) release() {
+	b.empty()
+	clear(b.results[:cap(b.results)]) // they are the service's
+	if cap(b.buf) <= keepBytes {
+		clear(b.slices[:cap(b.slices)])
+		batches.Put(b)
+	}
+}
+
+// fifo is a queue of subscriptions, each in it at most once.
+type fifo struct{ head, tail *subscription }
+
+func (q *fifo) push(s *subscription) {
+	if q.head == nil {
+		q.head = s
+	} else {
+		q.tail.next = s
+	}
+	q.tail = s
+}
+
+func (q *fifo) pop() *subscription {
+	s := q.head
+	if s != nil {
+		q.head, s.next = s.next, nil
+		if q.head == nil {
+			q.tail = nil
+		}
+	}
+	return s
+}

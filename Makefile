@@ -1,0 +1,53 @@
+# Everything here works in a fresh clone with an empty home, as root and as an ordinary user. `make help` lists it.
+
+SHELL := /bin/sh
+
+# Go wants a home to keep its caches in. Where there is none that can be written, .cache serves.
+ifneq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo yes),yes)
+export HOME := $(CURDIR)/.cache/home
+export GOFLAGS := $(GOFLAGS) -modcacherw
+endif
+
+# What to run and how long, for those who want less: make test PACKAGES=./internal/feed RUN=TestSweep
+PACKAGES ?= ./...
+RUN      ?= .
+FUZZTIME ?= 30s
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test lint matrix fuzz setup clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '%-16s %s\n' "$$name" "$$what"; done
+
+demo: ## a private Postgres, a shop that writes orders, and the server: open the address that it prints
+	@scripts/setup.sh demo
+	@$(MAKE) --no-print-directory build
+	@exec bin/notifyql demo $(ARGS)
+
+build: ## the binary, bin/notifyql
+	CGO_ENABLED=0 go build -trimpath -o bin/notifyql ./cmd/server
+
+test: ## install what is missing, lint, and run all tests with the race detector
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory lint
+	go test -race -timeout 15m -run '$(RUN)' $(PACKAGES)
+
+lint: ## gofumpt, go vet, staticcheck
+	@unformatted=$$(find . -name '*.go' -not -path './.cache/*' -not -path '*/node_modules/*' | xargs go tool gofumpt -l) && \
+	if [ -n "$$unformatted" ]; then echo "not formatted; run: go tool gofumpt -w" $$unformatted >&2; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+matrix: ## the tests that use Postgres, on each version from 13 to 18
+	@scripts/setup.sh test matrix
+	@scripts/matrix.sh
+
+fuzz: ## each fuzz test for FUZZTIME (30s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+setup: ## only install what the tests need and is missing
+	@scripts/setup.sh test
+
+clean: ## remove what was built and what setup put into .cache
+	@if [ -d .cache ]; then chmod -R u+w .cache; fi
+	rm -rf bin .cache test/npm/node_modules

@@ -1,0 +1,194 @@
+package pg
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/notifyql/notifyql/internal/feed"
+)
+
+// The times a listener lives by.
+const (
+	openTimeout  = 10 * time.Second        // from connecting to Opened
+	pingSilence  = 800 * time.Millisecond  // before the server is asked for a sign of life
+	pingPatience = 1500 * time.Millisecond // before it is given up
+	steady       = time.Second             // a session that lived longer than this is replaced at once when it ends
+)
+
+// listener keeps one session open: it connects, listens, hands on what comes, and begins again when the session ends. Its
+// run loop owns the session; reopen and the follower of the state reach it from outside.
+type listener struct {
+	config *pgx.ConnConfig
+	on     sessionEvents
+	state  *state
+
+	mu      sync.Mutex
+	session *session // the one that is open
+}
+
+// run returns when ctx is done.
+func (l *listener) run(ctx context.Context) {
+	var retry backoff
+	for ctx.Err() == nil {
+		began := time.Now()
+		opened, err := l.once(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		l.state.listening(explain(err, l.config))
+		if opened && time.Since(began) > steady {
+			retry = backoff{}
+		}
+		retry.wait(ctx)
+	}
+}
+
+// once opens a session and serves it to its end.
+func (l *listener) once(ctx context.Context) (opened bool, err error) {
+	openCtx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	conn, channel, err := l.connect(openCtx)
+	if err != nil {
+		return false, err
+	}
+	s, err := newSession(openCtx, conn, channel, l.on)
+	if err != nil {
+		closeConn(conn)
+		return false, err
+	}
+	defer s.close(nil)
+	// Whoever ends ctx ends the session: closing the connection ends the read that is under way.
+	defer context.AfterFunc(ctx, func() { s.close(ctx.Err()) })()
+	deadline, _ := openCtx.Deadline()
+	_ = s.conn.SetDeadline(deadline) // fails only on a closed connection, as the next read then does
+	snapshot, err := s.listen()
+	if err != nil {
+		return false, err
+	}
+	_ = s.conn.SetDeadline(time.Time{})
+	l.set(s)
+	defer l.set(nil)
+	l.state.listening(nil)
+	pingCtx, stop := context.WithCancel(ctx)
+	var pinger sync.WaitGroup
+	pinger.Go(func() { s.ping(pingCtx, pingSilence, pingPatience) })
+	err = s.run(snapshot)
+	stop()
+	pinger.Wait()
+	l.on.emit(feed.Lost{})
+	return true, err
+}
+
+// connect opens a connection that is fit for a listener and looks up the secret channel.
+func (l *listener) connect(ctx context.Context) (*pgx.Conn, string, error) {
+	conn, err := connectLong(ctx, l.config)
+	if err != nil {
+		return nil, "", err
+	}
+	channel, err := l.fit(ctx, conn)
+	if err != nil {
+		closeConn(conn)
+		return nil, "", err
+	}
+	return conn, channel, nil
+}
+
+// fit refuses what would lose notifications in silence, a standby and a transaction pooler, and returns the channel.
+func (l *listener) fit(ctx context.Context, conn *pgx.Conn) (channel string, err error) {
+	var pid uint32
+	var version int
+	var standby bool
+	err = conn.QueryRow(ctx, `select pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num')::int, pg_catalog.pg_is_in_recovery()`).
+		Scan(&pid, &version, &standby)
+	switch {
+	case err != nil:
+		return "", err
+	case version < minServerVersion:
+		return "", errServerVersion(version)
+	case standby:
+		return "", errStandby
+	}
+	if pid != conn.PgConn().PID() {
+		// Somebody between us and the server made up the process id. That is fine if our session stays on one server.
+		if err := l.probe(ctx, conn); err != nil {
+			return "", err
+		}
+	}
+	if err := conn.QueryRow(ctx, `select channel from notifyql.secret`).Scan(&channel); err != nil {
+		return "", fmt.Errorf("reading the notification channel: %w", err)
+	}
+	return channel, nil
+}
+
+// probe checks that a notification sent by another session reaches conn while it is idle.
+func (l *listener) probe(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	name := fmt.Sprintf("notifyql_probe_%016x", rand.Uint64())
+	channel := pgx.Identifier{name}.Sanitize()
+	if _, err := conn.Exec(ctx, "listen "+channel); err != nil {
+		return err
+	}
+	other, err := pgx.ConnectConfig(ctx, l.config)
+	if err != nil {
+		return err
+	}
+	defer closeConn(other)
+	if _, err := other.Exec(ctx, "select pg_catalog.pg_notify($1, '')", name); err != nil {
+		return err
+	}
+	if _, err := conn.WaitForNotification(ctx); err != nil {
+		return errPooler
+	}
+	_, err = conn.Exec(ctx, "unlisten "+channel)
+	return err
+}
+
+// reopen ends the present session, if there is one; run opens the next.
+func (l *listener) reopen(reason string) {
+	l.mu.Lock()
+	s := l.session
+	l.mu.Unlock()
+	if s != nil {
+		s.close(fmt.Errorf("reopening: %s", reason))
+	}
+}
+
+func (l *listener) set(s *session) {
+	l.mu.Lock()
+	l.session = s
+	l.mu.Unlock()
+}
+
+// backoff is how long to wait before the next try: not at all at first, then longer and longer, each time by chance so
+// that many nodes don't come back at once.
+type backoff struct {
+	tries int
+	early <-chan struct{} // a value ends a wait; nil: nothing does
+}
+
+const (
+	backoffFirst = 50 * time.Millisecond
+	backoffMost  = 5 * time.Second
+)
+
+// wait returns when it is time for the next try, or ctx is done.
+func (b *backoff) wait(ctx context.Context) {
+	b.tries++
+	if b.tries == 1 {
+		return
+	}
+	d := min(backoffFirst<<min(b.tries-2, 10), backoffMost)
+	timer := time.NewTimer(d/2 + rand.N(d/2))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-b.early:
+	}
+}

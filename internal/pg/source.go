@@ -1,0 +1,161 @@
+package pg
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/notifyql/notifyql/internal/catalog"
+	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/feed"
+)
+
+// Config says where the database is and how the source lives with it. The zero value of everything but DatabaseURL works.
+type Config struct {
+	// DatabaseURL is where the listener connects: the database itself, the primary.
+	DatabaseURL string
+	// PoolURL is where all else goes; it may lead through a transaction pooler. Empty: DatabaseURL.
+	PoolURL string
+	// PoolSize is how many connections the pool has at most. Zero: 4.
+	PoolSize int32
+	// Beat is the time between heartbeats. Zero: a second.
+	Beat time.Duration
+	// Poll is how often the catalog is looked at for changes that nobody notified. Zero: a second.
+	Poll time.Duration
+	// OnCatalog, if not nil, is called with the watched tables when Run has first read them and whenever they have changed:
+	// by one goroutine, one call at a time. Following waits while it runs.
+	OnCatalog func(catalog.Catalog)
+	// Log takes what an administrator should know. Nil: slog.Default().
+	Log *slog.Logger
+}
+
+// Source is a node's database. Make it with New, drive it with Run, and Close it when nobody uses it any more.
+type Source struct {
+	config   Config
+	pool     *pgxpool.Pool
+	state    *state
+	listener *listener
+	sweeper  *sweeper
+	catalog  *follower
+	history  *history
+}
+
+// New checks the configuration and prepares a source. It does not connect: a database that is down is waited for by Run.
+func New(cfg Config) (*Source, error) {
+	if cfg.PoolSize == 0 {
+		cfg.PoolSize = 4
+	}
+	if cfg.Beat == 0 {
+		cfg.Beat = time.Second
+	}
+	if cfg.Poll == 0 {
+		cfg.Poll = time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	listenerConf, err := listenerConfig(cfg.DatabaseURL)
+	if err != nil {
+		return nil, err
+	}
+	poolConf, err := poolConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(context.Background(), poolConf)
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{config: cfg, pool: pool, state: newState(cfg.Log)}
+	s.listener = &listener{config: listenerConf, state: s.state}
+	s.sweeper = newSweeper(pool, s.state)
+	s.catalog = newFollower(pool, s.state, cfg.OnCatalog)
+	s.history = newHistory(pool, cfg.PoolSize)
+	return s, nil
+}
+
+// Run serves emit until ctx is done, and returns nil then, all its goroutines ended. emit is called by several of them, and
+// what it does holds up the caller. A database that is down, or unfit, is tried again and again: Status says why.
+func (s *Source) Run(ctx context.Context, emit func(feed.Input)) error {
+	s.listener.on = sessionEvents{
+		emit: func(in feed.Input) {
+			if _, ok := in.(feed.Opened); ok {
+				s.sweeper.hurry()
+			}
+			emit(in)
+		},
+		catalog:    s.catalog.look,
+		unreadable: s.state.unreadable,
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { s.listener.run(ctx) })
+	wg.Go(func() { s.sweeper.run(ctx, emit) })
+	wg.Go(func() { s.beat(ctx, emit) })
+	wg.Go(func() { s.catalog.run(ctx, s.config.Poll) })
+	wg.Wait()
+	return nil
+}
+
+// Do carries out an action of the machine. It does not wait; what comes of it is emitted.
+func (s *Source) Do(a feed.Action) {
+	switch a := a.(type) {
+	case feed.Sweep:
+		s.sweeper.ask(a)
+	case feed.Reopen:
+		s.state.log.Warn("the listener connection is replaced", "reason", a.Reason)
+		s.listener.reopen(a.Reason)
+	}
+}
+
+// Status says how the source is doing.
+func (s *Source) Status() Status { return s.state.get() }
+
+// Pool is the pool's counters.
+func (s *Source) Pool() *pgxpool.Stat { return s.pool.Stat() }
+
+// Close closes the pool. It waits for its connections to come back, so that Run has returned and no other method is in use.
+func (s *Source) Close() { s.pool.Close() }
+
+// heartbeat is one statement: what it reads, it reads in one snapshot, of a transaction without an xid.
+const heartbeat = `
+	select s.last_value, pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery()
+	from notifyql.change_seq s`
+
+// beat emits heartbeats. Without a database there are none.
+func (s *Source) beat(ctx context.Context, emit func(feed.Input)) {
+	tick := time.NewTicker(s.config.Beat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		b, err := s.heartbeat(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.state.problem("heartbeat", explain(err, s.pool.Config().ConnConfig))
+		if err == nil {
+			emit(b)
+		}
+	}
+}
+
+func (s *Source) heartbeat(ctx context.Context) (b feed.Beat, err error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	var snapshot string
+	var standby bool
+	if err := s.pool.QueryRow(ctx, heartbeat).Scan(&b.LastSeq, &snapshot, &standby); err != nil {
+		return b, err
+	}
+	if standby {
+		return b, errStandby
+	}
+	b.Snapshot, err = change.ParseSnapshot(snapshot)
+	return b, err
+}

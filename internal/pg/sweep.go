@@ -1,0 +1,231 @@
+package pg
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/feed"
+)
+
+// The sizes a sweep goes by. The memory it takes is bounded by wholeBytes, whatever the log holds, and a few words for each
+// transaction that is new.
+const (
+	wholeRows  = 1000    // a transaction with more rows than this is a stub, and so many rows make a part of an answer
+	wholeBytes = 4 << 20 // the same for the weight of the images
+	rawBytes   = 4 * wholeBytes
+	listRows   = 5000 // rows looked at in one step while the transactions are listed
+)
+
+// queryTimeout bounds one statement on the pool. None takes that long on a server that is well.
+const queryTimeout = 30 * time.Second
+
+// sweeper answers Sweep, one at a time. Its run loop does all the work.
+type sweeper struct {
+	pool  *pgxpool.Pool
+	state *state
+	asks  chan feed.Sweep
+	retry backoff
+	early chan struct{}
+}
+
+func newSweeper(pool *pgxpool.Pool, st *state) *sweeper {
+	early := make(chan struct{}, 1)
+	return &sweeper{pool: pool, state: st, asks: make(chan feed.Sweep, 1), retry: backoff{early: early}, early: early}
+}
+
+// ask hands over a sweep. The machine has at most one under way; should there be an older one, it is forgotten.
+func (s *sweeper) ask(a feed.Sweep) {
+	for {
+		select {
+		case s.asks <- a:
+			return
+		default:
+		}
+		select {
+		case <-s.asks:
+		default:
+		}
+	}
+}
+
+// hurry ends a wait after a failure: the listener has found the database again.
+func (s *sweeper) hurry() {
+	select {
+	case s.early <- struct{}{}:
+	default:
+	}
+}
+
+func (s *sweeper) run(ctx context.Context, emit func(feed.Input)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case a := <-s.asks:
+			err := s.sweep(ctx, a, emit)
+			if ctx.Err() != nil {
+				return
+			}
+			s.state.problem("sweep", explain(err, s.pool.Config().ConnConfig))
+			if err == nil {
+				s.retry.tries = 0
+				continue
+			}
+			s.retry.wait(ctx)
+			emit(feed.SweepFailed{ID: a.ID})
+		}
+	}
+}
+
+func (s *sweeper) sweep(ctx context.Context, a feed.Sweep, emit func(feed.Input)) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	l := lackingIn(&a.From)
+	swept, all, err := sweepSmall(ctx, conn.Conn(), &l)
+	if err != nil || all {
+		if err == nil {
+			swept.ID = a.ID
+			emit(swept)
+		}
+		return err
+	}
+	return s.sweepLarge(ctx, conn.Conn(), a.ID, &l, emit)
+}
+
+// beginSweep begins the transaction of a sweep, and takes its snapshot. It must have no xid.
+const (
+	beginSweep    = `begin isolation level repeatable read, read only`
+	sweepSnapshot = `select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery()`
+)
+
+// smallSweep reads all that the frontier lacks, if it is little. It is two ordered index scans, which an "or" would not be.
+// From where the images weigh too much they are left out: such rows are only counted.
+const smallSweep = `
+	select ` + logColumns + `, case when not c.heavy then c.old end, case when not c.heavy then c.new end, c.heavy
+	from (
+		select c.*, sum(` + logWeight + `) over (order by c.xid, c.seq) > 4194304 as heavy
+		from (
+			(select c.* from notifyql.change c where c.xid = any($5::xid8[]) and ` + logLacks + ` order by c.xid, c.seq limit 1001)
+			union all
+			(select c.* from notifyql.change c where c.xid >= $6::xid8 and ` + logLacks + ` order by c.xid, c.seq limit 1001)
+		) c
+	) c
+	order by c.xid, c.seq`
+
+// sweepSmall sweeps in one round trip. all is false if there is more than fits.
+func sweepSmall(ctx context.Context, conn *pgx.Conn, l *lacking) (swept feed.Swept, all bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	var batch pgx.Batch
+	batch.Queue(beginSweep)
+	batch.Queue(sweepSnapshot).QueryRow(func(row pgx.Row) error {
+		swept.Snapshot, err = scanSnapshot(row)
+		return err
+	})
+	var read txnReader
+	batch.Queue(smallSweep, l.args(l.xip, l.xmax)...).Query(func(rows pgx.Rows) error {
+		return read.rows(rows)
+	})
+	batch.Queue("commit")
+	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
+		return swept, false, err
+	}
+	swept.Txns = read.txns(l)
+	return swept, !read.cut && read.count <= wholeRows, nil
+}
+
+func scanSnapshot(row pgx.Row) (change.Snapshot, error) {
+	var text string
+	var standby bool
+	if err := row.Scan(&text, &standby); err != nil {
+		return change.Snapshot{}, err
+	}
+	if standby {
+		return change.Snapshot{}, errStandby
+	}
+	return change.ParseSnapshot(text)
+}
+
+// txnReader puts rows together to transactions.
+type txnReader struct {
+	byXID map[change.XID]*readTxn
+	count int
+	bytes int
+	cut   bool // something is missing
+}
+
+type readTxn struct {
+	change.Txn
+	last      int64
+	unordered bool
+}
+
+// rows reads rows of logColumns, the images and whether the images were left out. What is too much is not kept.
+func (r *txnReader) rows(rows pgx.Rows) error {
+	var row logRow
+	var heavy bool
+	r.byXID = map[change.XID]*readTxn{}
+	for rows.Next() {
+		if err := row.scan(rows, &heavy); err != nil {
+			return err
+		}
+		r.count++
+		r.bytes += len(row.old) + len(row.new)
+		if heavy || r.bytes > rawBytes {
+			r.cut = true
+		}
+		if r.cut {
+			continue
+		}
+		t := r.byXID[change.XID(row.xid)]
+		if t == nil {
+			t = &readTxn{Txn: change.Txn{XID: change.XID(row.xid)}}
+			r.byXID[t.XID] = t
+		}
+		t.Changes = append(t.Changes, row.change())
+		t.last = max(t.last, row.seq)
+		t.unordered = t.unordered || row.flags&flagUnordered != 0
+	}
+	return rows.Err()
+}
+
+// txns are the transactions read, in the order in which they are to be dispatched.
+func (r *txnReader) txns(l *lacking) []change.Txn {
+	list := make([]*readTxn, 0, len(r.byXID))
+	for _, t := range r.byXID {
+		list = append(list, t)
+	}
+	slices.SortFunc(list, func(a, b *readTxn) int { return l.order(a.XID, a.last, b.XID, b.last) })
+	txns := make([]change.Txn, 0, len(list))
+	for _, t := range list {
+		if t.unordered {
+			canonical(t.Changes)
+		}
+		t.Continued = l.continues(t.XID)
+		txns = append(txns, t.Txn)
+	}
+	return txns
+}
+
+// order compares transactions: the one that is open in the frontier first, the others by their last seq.
+func (l *lacking) order(x change.XID, last int64, y change.XID, lastY int64) int {
+	if x != y && (uint64(x) == l.open || uint64(y) == l.open) {
+		if uint64(x) == l.open {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Compare(last, lastY)
+}
+
+// continues reports whether a part of x was dispatched before.
+func (l *lacking) continues(x change.XID) bool { return uint64(x) == l.open && l.openSeq > 0 }

@@ -1,0 +1,214 @@
+package pg
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/feed"
+)
+
+// maxScopes is how many topics and tenants a stub names; one that concerns more concerns anybody.
+const maxScopes = 64
+
+// listed is a transaction that the frontier lacks, before it is read.
+type listed struct {
+	xid   change.XID
+	last  int64 // seq of its last row
+	rows  int64
+	bytes int64 // weight of its images
+}
+
+func (t *listed) large() bool { return t.rows > wholeRows || t.bytes > wholeBytes }
+
+// sweepLarge sweeps whatever there is, in parts: first it lists the transactions, then it reads them in order, the small
+// ones several at a time, and makes stubs of the large ones.
+func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, id int, l *lacking, emit func(feed.Input)) error {
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx)) // it has only read
+	snapshot, err := scanSnapshot(tx.QueryRow(ctx, sweepSnapshot))
+	if err != nil {
+		return err
+	}
+	list, err := listTxns(ctx, tx, l)
+	if err != nil {
+		return err
+	}
+	for len(list) > 0 {
+		var txns []change.Txn
+		if txns, list, err = readPart(ctx, tx, l, list); err != nil {
+			return err
+		}
+		emit(feed.Swept{ID: id, Snapshot: snapshot, Txns: txns, More: len(list) > 0})
+		if len(list) == 0 {
+			return nil
+		}
+	}
+	emit(feed.Swept{ID: id, Snapshot: snapshot})
+	return nil
+}
+
+// listPage sums up the next rows behind ($5, $6), by transaction: first of those that ran when the frontier's snapshot was
+// taken, then of the later ones. The range is one comparison of the index's columns.
+const (
+	listPageOf = `
+	select p.xid, count(*), max(p.seq), sum(p.weight)
+	from (select c.xid, c.seq, ` + logWeight + ` as weight from notifyql.change c
+	      where `
+	listPageBy = ` and (c.xid, c.seq) > ($5::xid8, $6::bigint) and ` + logLacks + `
+	      order by c.xid, c.seq limit 5000) p
+	group by p.xid order by p.xid`
+	listRunning = listPageOf + `c.xid = any($7::xid8[])` + listPageBy
+	listLater   = listPageOf + `c.xid >= $7::xid8` + listPageBy
+)
+
+// listTxns lists the transactions that the frontier lacks, in the order in which they are to be dispatched.
+func listTxns(ctx context.Context, tx pgx.Tx, l *lacking) ([]listed, error) {
+	list, err := listRange(ctx, tx, nil, listRunning, l, l.xip)
+	if err == nil {
+		list, err = listRange(ctx, tx, list, listLater, l, l.xmax)
+	}
+	slices.SortFunc(list, func(a, b listed) int { return l.order(a.xid, a.last, b.xid, b.last) })
+	return list, err
+}
+
+// listRange appends the transactions of one range. Of a large one not every row is looked at.
+func listRange(ctx context.Context, tx pgx.Tx, list []listed, query string, l *lacking, of any) ([]listed, error) {
+	var xid uint64
+	var seq int64
+	for {
+		looked, n := int64(0), len(list)
+		rows, err := tx.Query(ctx, query, l.args(xid, seq, of)...)
+		if err != nil {
+			return nil, err
+		}
+		for rows.Next() {
+			var t listed
+			if err := rows.Scan((*uint64)(&t.xid), &t.rows, &t.last, &t.bytes); err != nil {
+				rows.Close()
+				return nil, err
+			}
+			looked += t.rows
+			if n > 0 && list[n-1].xid == t.xid { // it goes on from the page before
+				last := &list[n-1]
+				last.rows, last.last, last.bytes = last.rows+t.rows, t.last, last.bytes+t.bytes
+				continue
+			}
+			list = append(list, t)
+		}
+		if err := rows.Err(); err != nil {
+			return nil, err
+		}
+		if looked < listRows {
+			return list, nil
+		}
+		last := &list[len(list)-1]
+		xid, seq = uint64(last.xid), last.last
+		if last.large() {
+			if err := tx.QueryRow(ctx, lastSeq, xid).Scan(&last.last); err != nil {
+				return nil, err
+			}
+			seq = math.MaxInt64
+		}
+	}
+}
+
+const lastSeq = `select c.seq from notifyql.change c where c.xid = $1::xid8 order by c.xid desc, c.seq desc limit 1`
+
+// readPart reads the first transactions of the list, as many as make a part of the answer, and returns the rest of it.
+func readPart(ctx context.Context, tx pgx.Tx, l *lacking, list []listed) ([]change.Txn, []listed, error) {
+	if list[0].large() {
+		t, err := readStub(ctx, tx, l, list[0])
+		return []change.Txn{t}, list[1:], err
+	}
+	var xids []uint64
+	var rows, bytes int64
+	for _, t := range list {
+		rows, bytes = rows+t.rows, bytes+t.bytes
+		if len(xids) > 0 && (t.large() || rows > wholeRows || bytes > wholeBytes) {
+			break
+		}
+		xids = append(xids, uint64(t.xid))
+	}
+	var read txnReader
+	if err := read.xids(ctx, tx, l, xids); err != nil {
+		return nil, nil, err
+	}
+	if read.cut {
+		// The images are much larger than they are stored.
+		t, err := readStub(ctx, tx, l, list[0])
+		return []change.Txn{t}, list[1:], err
+	}
+	return read.txns(l), list[len(xids):], nil
+}
+
+// sweepWhole reads transactions whole.
+const sweepWhole = `
+	select ` + logColumns + `, c.old, c.new, false
+	from notifyql.change c
+	where c.xid = any($5::xid8[]) and ` + logLacks + `
+	order by c.xid, c.seq`
+
+func (r *txnReader) xids(ctx context.Context, tx pgx.Tx, l *lacking, xids []uint64) error {
+	rows, err := tx.Query(ctx, sweepWhole, l.args(xids)...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	return r.rows(rows)
+}
+
+// stubScopes are the topics and tenants that a transaction concerns, one more of them than a stub can name.
+const stubScopes = `
+	select distinct c.watch, c.channel, c.shared or c.op = 'T', c.tenant, c.old_tenant
+	from notifyql.change c
+	where c.xid = $1::xid8 and c.seq > $2::bigint
+	limit $3`
+
+func readStub(ctx context.Context, tx pgx.Tx, l *lacking, t listed) (change.Txn, error) {
+	txn := change.Txn{XID: t.xid, Continued: l.continues(t.xid), Stub: &change.Stub{LastSeq: t.last}}
+	if txn.Continued {
+		txn.Stub.AfterSeq = l.openSeq
+	}
+	rows, err := tx.Query(ctx, stubScopes, uint64(t.xid), txn.Stub.AfterSeq, maxScopes+1)
+	if err != nil {
+		return txn, err
+	}
+	defer rows.Close()
+	scopes, n := map[change.Scope]struct{}{}, 0
+	for ; rows.Next(); n++ {
+		var watch int32
+		var channel, tenant, oldTenant *string
+		var shared bool
+		if err := rows.Scan(&watch, &channel, &shared, &tenant, &oldTenant); err != nil {
+			return txn, err
+		}
+		topic := change.Topic{Watch: change.WatchID(watch)}
+		if channel != nil {
+			topic.Channel = *channel
+		}
+		if shared {
+			scopes[change.Scope{Topic: topic}] = struct{}{}
+			continue
+		}
+		for _, name := range []*string{tenant, oldTenant} {
+			if name != nil && *name != "" { // else that image belongs to nobody
+				scopes[change.Scope{Topic: topic, Tenant: *name}] = struct{}{}
+			}
+		}
+	}
+	if n > maxScopes || rows.Err() != nil {
+		return txn, rows.Err()
+	}
+	txn.Stub.Scopes = make([]change.Scope, 0, len(scopes))
+	for scope := range scopes {
+		txn.Stub.Scopes = append(txn.Stub.Scopes, scope)
+	}
+	return txn, nil
+}

@@ -1,0 +1,100 @@
+package gql
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/parser"
+	"github.com/vektah/gqlparser/v2/validator"
+
+	"github.com/notifyql/notifyql/internal/catalog"
+)
+
+// Schema is what clients see of one catalog.
+type Schema struct {
+	ast     *ast.Schema
+	sdl     string
+	tables  map[string]*table  // by subscription field
+	customs map[string]*custom // by subscription field
+	options Options
+	cache   documents
+}
+
+// builder collects a schema's parts.
+type builder struct {
+	types, roots namer
+	tables       []*table
+	enums        map[uint32]*enum
+	enumOrder    []*enum
+	problems     []Problem
+	sdl          strings.Builder
+}
+
+func (b *builder) problem(table, column, format string, args ...any) {
+	b.problems = append(b.problems, Problem{table, column, fmt.Sprintf(format, args...)})
+}
+
+// Build makes a schema of the watched tables and the custom fields. Problems are what tables needed to fit; a custom
+// field that does not fit is an error, for it is code. Names of custom fields and their types come first, then tables in
+// the order in which they were first watched: a table added later changes no name of another.
+func Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, error) {
+	return Options{}.Build(c, fields)
+}
+
+// Build is the function Build, with settings.
+func (o Options) Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, error) {
+	b := &builder{types: namer{}, roots: namer{"channel": true}, enums: map[uint32]*enum{}}
+	s := &Schema{tables: map[string]*table{}, customs: map[string]*custom{}, options: o}
+	s.options.Limits = o.Limits.withDefaults()
+	s.cache.limit = s.options.Limits.Documents
+
+	base := &ast.Source{Name: "notifyql", Input: baseSDL()}
+	doc, err := parser.ParseSchemas(validator.Prelude, base)
+	if err != nil {
+		return nil, nil, fmt.Errorf("schema: %w", err)
+	}
+	for _, d := range doc.Definitions {
+		b.types[d.Name] = true
+	}
+	for _, later := range reservedTypes {
+		b.types[later] = true
+	}
+	customDoc, err := s.addCustom(b, fields)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	tables := slices.Clone(c.Tables)
+	slices.SortFunc(tables, func(x, y catalog.Table) int { return int(x.Watch) - int(y.Watch) })
+	for _, t := range tables {
+		b.addTable(t)
+	}
+	b.write()
+	tableDoc, err := parser.ParseSchema(&ast.Source{Name: "tables", Input: b.sdl.String()})
+	if err != nil {
+		return nil, nil, fmt.Errorf("schema of the tables: %w", err)
+	}
+	doc.Merge(customDoc)
+	doc.Merge(tableDoc)
+	if len(b.tables)+len(fields) == 0 {
+		dropSubscription(doc)
+	}
+	if s.ast, err = validator.ValidateSchemaDocument(doc); err != nil {
+		return nil, nil, fmt.Errorf("schema: %w", err)
+	}
+	for _, t := range b.tables {
+		s.tables[t.field+"Changed"] = t
+	}
+	s.sdl = printSchema(s.ast)
+	return s, b.problems, nil
+}
+
+// dropSubscription removes the root that nothing extends: a type needs a field.
+func dropSubscription(doc *ast.SchemaDocument) {
+	doc.Definitions = slices.DeleteFunc(doc.Definitions, func(d *ast.Definition) bool { return d.Name == "Subscription" })
+}
+
+// SDL is the schema as text: types by name, each with its description.
+func (s *Schema) SDL() string { return s.sdl }

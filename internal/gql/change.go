@@ -1,0 +1,272 @@
+package gql
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/subs"
+)
+
+// changeField is one response key of a table's change.
+type changeField struct {
+	*selection
+	rows []rowField // of new and old
+}
+
+// rowField is one response key of a row: a column, or with column -1 its type's name.
+type rowField struct {
+	*selection
+	column int
+}
+
+// changeFields compiles the selection on a change and notes the columns it relies on.
+func (p *Plan) changeFields(sels []*selection) {
+	for _, s := range sels {
+		f := changeField{selection: s}
+		switch s.name {
+		case "new", "old":
+			for _, r := range s.kids[p.table.name] {
+				row := rowField{selection: r, column: -1}
+				if i, ok := p.table.byName[r.name]; ok {
+					row.column = i
+					p.uses[i] = true
+				}
+				f.rows = append(f.rows, row)
+			}
+		case "key":
+			for _, i := range p.table.key {
+				p.uses[i] = true
+			}
+		case "changedFields":
+			for i := range p.table.columns {
+				p.uses[i] = true
+			}
+		}
+		p.fields = append(p.fields, f)
+	}
+}
+
+// fieldError is an error at a place in a result.
+type fieldError struct {
+	code, message string
+	sel           *selection
+	path          []any
+}
+
+// result is an ExecutionResult being written.
+type result struct {
+	buf  []byte
+	errs []fieldError
+}
+
+// finish gives the result: errors first, as graphql-js does.
+func (r *result) finish() []byte {
+	if len(r.errs) == 0 {
+		return r.buf
+	}
+	list := make(errorList, len(r.errs))
+	for i, e := range r.errs {
+		list[i] = newError(e.code, e.sel.pos, "%s", e.message)
+		list[i].Path = e.path
+	}
+	return slices.Concat([]byte(`{"errors":`), list.json(), []byte(","), r.buf[1:])
+}
+
+// failure is the result of a root field that failed as a whole: it is never null.
+func (p *Plan) failure(code, message string) []byte {
+	r := result{buf: []byte(`{"data":null}`), errs: []fieldError{{code, message, p.root, []any{p.root.key}}}}
+	return r.finish()
+}
+
+func (p *Plan) encodeChange(m *subs.Match, e subs.Effect) []byte {
+	var before, after *change.Row
+	kind := ""
+	switch e {
+	case subs.Enters:
+		kind, after = "INSERT", m.New
+	case subs.Changes:
+		kind, before, after = "UPDATE", m.Old, m.New
+	case subs.Leaves:
+		kind, before = "DELETE", m.Old
+	case subs.Truncates:
+		kind = "TRUNCATE"
+	default:
+		if m.Change.Unserializable {
+			return p.failure(codeUnserial, "A change was written whose row cannot be converted to JSON.")
+		}
+		return p.failure(codeSchema, "A change was written whose row does not fit the schema.")
+	}
+	size := len(p.prefix) + 256
+	if before != nil {
+		size += len(m.Change.Old)
+	}
+	if after != nil {
+		size += len(m.Change.New)
+	}
+	r := &result{buf: append(make([]byte, 0, size), p.prefix...)}
+	r.buf = append(r.buf, '{')
+	for i := range p.fields {
+		if i > 0 {
+			r.buf = append(r.buf, ',')
+		}
+		f := &p.fields[i]
+		r.buf = append(r.buf, f.prefix...)
+		switch f.name {
+		case "new":
+			p.row(r, f, after)
+		case "old":
+			p.row(r, f, before)
+		case "changedFields":
+			p.changedFields(r, before, after)
+		case "key":
+			if after == nil {
+				p.rowKey(r, f, before)
+			} else {
+				p.rowKey(r, f, after)
+			}
+		default:
+			p.plain(r, f, kind, m.Change)
+		}
+	}
+	r.buf = append(r.buf, '}', '}', '}')
+	return r.finish()
+}
+
+// plain writes what every change has, whatever its images.
+func (p *Plan) plain(r *result, f *changeField, kind string, c *change.Change) {
+	switch f.name {
+	case "kind":
+		r.buf = quoted(r.buf, kind)
+	case "cause":
+		r.buf = quoted(r.buf, cause(c.Op))
+	case "transaction":
+		r.buf = append(r.buf, '"')
+		r.buf = strconv.AppendUint(r.buf, uint64(c.XID), 10)
+		r.buf = append(r.buf, '"')
+	case "committedAt":
+		r.buf = append(r.buf, '"')
+		r.buf = c.At.UTC().AppendFormat(r.buf, time.RFC3339Nano)
+		r.buf = append(r.buf, '"')
+	case "__typename":
+		r.buf = quoted(r.buf, p.table.name+"Change")
+	default:
+		r.buf = append(r.buf, "null"...)
+	}
+}
+
+func cause(op change.Op) string {
+	switch op {
+	case change.Insert:
+		return "INSERT"
+	case change.Update:
+		return "UPDATE"
+	case change.Delete:
+		return "DELETE"
+	}
+	return "TRUNCATE"
+}
+
+// row writes an image, or null: where there is none, and where a field that is never null has no value.
+func (p *Plan) row(r *result, f *changeField, row *change.Row) {
+	start := len(r.buf)
+	if !row.Ok() {
+		r.buf = append(r.buf, "null"...)
+		return
+	}
+	r.buf = append(r.buf, '{')
+	for i := range f.rows {
+		if i > 0 {
+			r.buf = append(r.buf, ',')
+		}
+		rf := &f.rows[i]
+		r.buf = append(r.buf, rf.prefix...)
+		if rf.column < 0 {
+			r.buf = quoted(r.buf, p.table.name)
+			continue
+		}
+		c := &p.table.columns[rf.column]
+		raw, ok := c.filter.Raw(row)
+		null := ok && string(raw) == "null"
+		if ok && !null {
+			r.buf, ok = c.encode(r.buf, raw)
+		}
+		switch {
+		case ok && !null, null && !c.nonNull:
+			if null {
+				r.buf = append(r.buf, "null"...)
+			}
+			continue
+		case null:
+			p.rowError(r, f, rf, codeNull, "Cannot return null for non-nullable field "+p.table.name+"."+c.name+".")
+		default:
+			p.rowError(r, f, rf, codeValue, "The value of "+p.table.name+"."+c.name+" does not fit its type "+c.typ+".")
+		}
+		if c.nonNull {
+			r.buf = append(r.buf[:start], "null"...)
+			return
+		}
+		r.buf = append(r.buf, "null"...)
+	}
+	r.buf = append(r.buf, '}')
+}
+
+func (p *Plan) rowError(r *result, f *changeField, rf *rowField, code, message string) {
+	r.errs = append(r.errs, fieldError{code, message, rf.selection, []any{p.root.key, f.key, rf.key}})
+}
+
+// changedFields writes the names of the fields whose raw values differ.
+func (p *Plan) changedFields(r *result, before, after *change.Row) {
+	r.buf = append(r.buf, '[')
+	if before.Ok() && after.Ok() {
+		first := true
+		for i := range p.table.columns {
+			c := &p.table.columns[i]
+			was, ok := c.filter.Raw(before)
+			is, okNow := c.filter.Raw(after)
+			if ok == okNow && bytes.Equal(was, is) {
+				continue
+			}
+			if !first {
+				r.buf = append(r.buf, ',')
+			}
+			first = false
+			r.buf = quoted(r.buf, c.name)
+		}
+	}
+	r.buf = append(r.buf, ']')
+}
+
+// rowKey writes the primary key: one column's text, or several as a JSON array in a string.
+func (p *Plan) rowKey(r *result, f *changeField, row *change.Row) {
+	if len(p.table.key) == 0 || !row.Ok() {
+		r.buf = append(r.buf, "null"...)
+		return
+	}
+	var parts [][]byte
+	for _, i := range p.table.key {
+		raw, ok := p.table.columns[i].filter.Raw(row)
+		if !ok {
+			r.errs = append(r.errs, fieldError{codeValue, "The row lacks a column of its primary key.", f.selection, []any{p.root.key, f.key}})
+			r.buf = append(r.buf, "null"...)
+			return
+		}
+		parts = append(parts, raw)
+	}
+	switch {
+	case len(parts) == 1 && isString(parts[0]):
+		r.buf = append(r.buf, parts[0]...)
+	case len(parts) == 1 && isNumber(parts[0]):
+		r.buf = quoted(r.buf, parts[0])
+	default:
+		text := append(append([]byte{'['}, bytes.Join(parts, []byte(","))...), ']')
+		if len(parts) == 1 {
+			text = parts[0]
+		}
+		b, _ := json.Marshal(string(text))
+		r.buf = append(r.buf, b...)
+	}
+}

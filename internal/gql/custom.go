@@ -1,0 +1,200 @@
+package gql
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/vektah/gqlparser/v2/ast"
+	"github.com/vektah/gqlparser/v2/parser"
+	"github.com/vektah/gqlparser/v2/validator"
+
+	"github.com/notifyql/notifyql/internal/auth"
+	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/subs"
+)
+
+// custom is a custom field as the schema has it.
+type custom struct {
+	Field
+	name      string
+	channel   string
+	signature string
+}
+
+// customPlan is the part of a Plan that is a custom field's.
+type customPlan struct {
+	*custom
+	schema *Schema
+}
+
+// addCustom parses the custom fields, checks that they fit the base of every schema, and takes their names. All of them
+// are checked together and without the tables: what is code must not fail because of a table.
+func (s *Schema) addCustom(b *builder, fields []Field) (*ast.SchemaDocument, error) {
+	all := &ast.SchemaDocument{}
+	var text strings.Builder
+	for i, f := range fields {
+		doc, err := parser.ParseSchema(&ast.Source{Name: fmt.Sprintf("field %d", i+1), Input: f.SDL})
+		if err != nil {
+			return nil, fmt.Errorf("custom field: %w", err)
+		}
+		name, err := checkCustom(doc)
+		if err != nil {
+			return nil, fmt.Errorf("custom field %d: %w", i+1, err)
+		}
+		if s.customs[name] != nil {
+			return nil, fmt.Errorf("custom field %s is there twice", name)
+		}
+		c := &custom{Field: f, name: name, channel: f.Channel}
+		if c.channel == "" {
+			c.channel = name
+		}
+		s.customs[name] = c
+		b.roots[name] = true
+		for _, d := range doc.Definitions {
+			if b.types[d.Name] {
+				return nil, fmt.Errorf("custom field %s: the type name %s is taken", name, d.Name)
+			}
+			b.types[d.Name] = true
+		}
+		text.WriteString(f.SDL)
+		all.Merge(doc)
+	}
+	for _, c := range s.customs {
+		c.signature = fmt.Sprintf("%q %q %q %t", c.name, c.channel, text.String(), c.SameForAll)
+	}
+	if len(fields) == 0 {
+		return all, nil
+	}
+	// Validation changes what it validates, so it gets a copy of its own.
+	sources := []*ast.Source{validator.Prelude, {Name: "notifyql", Input: baseSDL()}}
+	for i, f := range fields {
+		sources = append(sources, &ast.Source{Name: fmt.Sprintf("field %d", i+1), Input: f.SDL})
+	}
+	if _, err := validator.LoadSchema(sources...); err != nil {
+		return nil, fmt.Errorf("custom field: %w", err)
+	}
+	return all, nil
+}
+
+// checkCustom returns the name of the one field by which the SDL extends Subscription.
+func checkCustom(doc *ast.SchemaDocument) (string, error) {
+	if len(doc.Schema)+len(doc.SchemaExtension)+len(doc.Directives)+len(doc.DirectiveExtensions) > 0 {
+		return "", errors.New("SDL may define types only")
+	}
+	name := ""
+	for _, ext := range doc.Extensions {
+		if ext.Name != "Subscription" || ext.Kind != ast.Object {
+			return "", fmt.Errorf("SDL may extend Subscription only, not %s", ext.Name)
+		}
+		for _, f := range ext.Fields {
+			if name != "" {
+				return "", fmt.Errorf("SDL must extend Subscription by one field, not by %s and %s", name, f.Name)
+			}
+			name = f.Name
+		}
+	}
+	for _, d := range doc.Definitions {
+		if d.Name == "Subscription" || d.Name == "Query" || d.Name == "Mutation" {
+			return "", fmt.Errorf("SDL may not define %s; write: extend type Subscription { … }", d.Name)
+		}
+		if !validName(d.Name) {
+			return "", fmt.Errorf("%s is reserved", d.Name)
+		}
+	}
+	if name == "" {
+		return "", errors.New("SDL must extend Subscription by one field: extend type Subscription { name: Type }")
+	}
+	return name, nil
+}
+
+func (s *Schema) planCustom(p *Plan, c *custom, id *auth.Identity) {
+	p.custom = &customPlan{custom: c, schema: s}
+	p.topic = change.Topic{Channel: c.channel}
+	var key strings.Builder
+	key.WriteString(c.signature)
+	key.WriteByte('\n')
+	args, _ := json.Marshal(p.root.args) // a map marshals with its keys sorted
+	key.Write(args)
+	key.WriteByte('\n')
+	p.root.appendShape(&key)
+	if c.Resolve != nil && !c.SameForAll && id != nil {
+		who, _ := json.Marshal([]any{id.UserID, id.Tenants, id.Roles, fmt.Sprint(id.Claims)})
+		key.WriteByte('\n')
+		key.Write(who)
+	}
+	p.key = key.String()
+}
+
+// encodeEvent resolves an event and writes the part of it that is selected.
+func (p *Plan) encodeEvent(ctx context.Context, m *subs.Match) []byte {
+	v, err := p.resolve(ctx, m)
+	if errors.Is(err, ErrSkip) {
+		return nil
+	}
+	r := &result{buf: append(make([]byte, 0, 512), p.prefix...)}
+	w := &writer{result: r, schema: p.custom.schema.ast, path: []any{p.root.key}}
+	ok := false
+	if err != nil {
+		w.fail(codeResolver, p.root, "%s", err)
+	} else {
+		ok = w.value(p.root, p.root.def.Type, v)
+	}
+	if !ok {
+		if p.root.def.Type.NonNull {
+			r.buf = append(r.buf[:0], `{"data":null}`...)
+			return r.finish()
+		}
+		r.buf = append(r.buf, "null"...)
+	}
+	r.buf = append(r.buf, '}', '}')
+	return r.finish()
+}
+
+// resolve calls the resolver and gives its answer as decoded JSON. A panic is the resolver's failure, told to the log
+// and not to the client.
+func (p *Plan) resolve(ctx context.Context, m *subs.Match) (v any, err error) {
+	c := p.custom
+	defer func() {
+		if r := recover(); r != nil {
+			c.schema.log().Error("a resolver panicked", "field", c.name, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			v, err = nil, errors.New("internal error")
+		}
+	}()
+	var data []byte
+	if c.Resolve == nil {
+		data = m.Change.New
+	} else {
+		e := &Event{
+			Field: c.name, Args: maps.Clone(p.root.args), Type: m.Change.EventType, Channel: m.Change.Topic.Channel, Tenant: m.Change.Tenant,
+			Shared: m.Change.Shared, At: m.Change.At, Data: slices.Clone(m.Change.New), Identity: m.Identity,
+		}
+		got, err := c.Resolve(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("resolver took too long: %w", err)
+		}
+		if data, err = json.Marshal(got); err != nil {
+			return nil, fmt.Errorf("resolver's value is no JSON: %w", err)
+		}
+	}
+	if len(data) == 0 {
+		return nil, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		return nil, fmt.Errorf("the event's data is no JSON: %w", err)
+	}
+	return v, nil
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

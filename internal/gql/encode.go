@@ -1,0 +1,178 @@
+package gql
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+
+	"github.com/notifyql/notifyql/internal/filter"
+)
+
+// encoder appends the GraphQL form of a raw JSON value from an image, which is not null. ok is false for a value that is
+// not what the column's type promises, or that GraphQL cannot represent; dst is then as it was.
+type encoder func(dst, raw []byte) (out []byte, ok bool)
+
+func encodeBoolean(dst, raw []byte) ([]byte, bool) {
+	if s := string(raw); s != "true" && s != "false" {
+		return dst, false
+	}
+	return append(dst, raw...), true
+}
+
+func encodeInt(dst, raw []byte) ([]byte, bool) {
+	if len(raw) == 0 || len(raw) > len("-2147483648") || !digits(bytes.TrimPrefix(raw, []byte("-"))) {
+		return dst, false
+	}
+	return append(dst, raw...), true
+}
+
+func encodeBigInt(dst, raw []byte) ([]byte, bool) {
+	if len(raw) == 0 || !digits(bytes.TrimPrefix(raw, []byte("-"))) {
+		return dst, false
+	}
+	return quoted(dst, raw), true
+}
+
+// encodeFloat leaves out NaN and the infinities, which stand in an image as strings: GraphQL's Float is finite.
+func encodeFloat(dst, raw []byte) ([]byte, bool) {
+	if !isNumber(raw) {
+		return dst, false
+	}
+	return append(dst, raw...), true
+}
+
+func encodeDecimal(dst, raw []byte) ([]byte, bool) {
+	if isString(raw) {
+		return append(dst, raw...), true
+	}
+	if !isNumber(raw) {
+		return dst, false
+	}
+	return quoted(dst, raw), true
+}
+
+func encodeText(dst, raw []byte) ([]byte, bool) {
+	if !isString(raw) {
+		return dst, false
+	}
+	return append(dst, raw...), true
+}
+
+// encodeOpaque gives the text of a type not known here. Where its own cast to json made something else than a string,
+// that is the text.
+func encodeOpaque(dst, raw []byte) ([]byte, bool) {
+	if isString(raw) {
+		return append(dst, raw...), true
+	}
+	b, err := json.Marshal(string(raw))
+	return append(dst, b...), err == nil
+}
+
+func encodeJSON(dst, raw []byte) ([]byte, bool) { return append(dst, raw...), true }
+
+// encodeISO gives dates and times; those of our days in UTC are copied.
+func encodeISO(class filter.Class) encoder {
+	return func(dst, raw []byte) ([]byte, bool) {
+		if !isString(raw) {
+			return dst, false
+		}
+		text := raw[1 : len(raw)-1]
+		if len(text) >= 10 && text[4] == '-' && text[len(text)-1] != 'C' {
+			if class != filter.TimestampTZ {
+				return append(dst, raw...), true
+			}
+			if utc, ok := bytes.CutSuffix(text, []byte("+00:00")); ok {
+				dst = append(append(dst, '"'), utc...)
+				return append(dst, `Z"`...), true
+			}
+		}
+		out, ok := filter.AppendISO(append(dst, '"'), text, class)
+		if !ok {
+			return dst, false
+		}
+		return append(out, '"'), true
+	}
+}
+
+// encodeBytes turns \x68690a into base64.
+func encodeBytes(dst, raw []byte) ([]byte, bool) {
+	digits, ok := bytes.CutPrefix(raw, []byte(`"\\x`))
+	if !ok || len(digits) == 0 {
+		return dst, false
+	}
+	b := make([]byte, hex.DecodedLen(len(digits)-1))
+	if _, err := hex.Decode(b, digits[:len(digits)-1]); err != nil {
+		return dst, false
+	}
+	return append(base64.StdEncoding.AppendEncode(append(dst, '"'), b), '"'), true
+}
+
+// encodeEnum turns labels into the names of GraphQL's enum values. A label that came after the schema is not guessed.
+func encodeEnum(names map[string]string) encoder {
+	return func(dst, raw []byte) ([]byte, bool) {
+		if !isString(raw) {
+			return dst, false
+		}
+		label := raw[1 : len(raw)-1]
+		if bytes.IndexByte(label, '\\') >= 0 {
+			label = filter.AppendText(nil, label)
+		}
+		name, ok := names[string(label)]
+		if !ok {
+			return dst, false
+		}
+		return quoted(dst, name), true
+	}
+}
+
+// encodeList gives a one-dimensional array. One of more dimensions is not the list that the schema promises.
+func encodeList(elem encoder) encoder {
+	return func(dst, raw []byte) ([]byte, bool) {
+		start := len(dst)
+		dst = append(dst, '[')
+		list := elements{raw: raw}
+		for n := 0; ; n++ {
+			one, more := list.next()
+			if !more {
+				break
+			}
+			if n > 0 {
+				dst = append(dst, ',')
+			}
+			if string(one) == "null" {
+				dst = append(dst, "null"...)
+				continue
+			}
+			var ok bool
+			if dst, ok = elem(dst, one); !ok {
+				return dst[:start], false
+			}
+		}
+		if list.broken {
+			return dst[:start], false
+		}
+		return append(dst, ']'), true
+	}
+}
+
+func quoted[T []byte | string](dst []byte, s T) []byte {
+	dst = append(dst, '"')
+	dst = append(dst, s...)
+	return append(dst, '"')
+}
+
+func isString(raw []byte) bool { return len(raw) >= 2 && raw[0] == '"' && raw[len(raw)-1] == '"' }
+
+func isNumber(raw []byte) bool {
+	return len(raw) > 0 && (raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9') && json.Valid(raw)
+}
+
+func digits(b []byte) bool {
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return len(b) > 0
+}

@@ -1,0 +1,69 @@
+package gql
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/notifyql/notifyql/internal/auth"
+)
+
+// Execute answers a query: introspection and serverInfo. It gives an ExecutionResult, also for a request that fails.
+func (s *Schema) Execute(ctx context.Context, r Request, id *auth.Identity) []byte {
+	var out []byte
+	var failed errorList
+	func() {
+		defer s.contain(&failed)
+		out, failed = s.execute(r)
+	}()
+	if failed != nil {
+		return slices.Concat([]byte(`{"errors":`), failed.json(), []byte("}"))
+	}
+	return out
+}
+
+func (s *Schema) execute(r Request) ([]byte, errorList) {
+	doc, failed := s.document(r)
+	if failed != nil {
+		return nil, failed
+	}
+	if doc.op.Operation != ast.Query {
+		return nil, oneError(codeUnsupported, doc.op.Position, "The operation is a %s, not a query.", doc.op.Operation)
+	}
+	root, failed := s.rootSelections(doc.op, r.Variables)
+	if failed != nil {
+		return nil, failed
+	}
+	res := &result{buf: []byte(`{"data":`)}
+	w := &writer{result: res, schema: s.ast}
+	sel := &selection{name: "Query", kids: map[string][]*selection{s.ast.Query.Name: root}}
+	w.value(sel, ast.NamedType(s.ast.Query.Name, nil), query{s})
+	res.buf = append(res.buf, '}')
+	return res.finish(), nil
+}
+
+// query is the root of queries.
+type query struct{ schema *Schema }
+
+func (query) typename() string { return "Query" }
+
+func (q query) get(field string, args map[string]any) any {
+	switch field {
+	case "__schema":
+		return introSchema{q.schema.ast}
+	case "__type":
+		name, _ := args["name"].(string)
+		if def := q.schema.ast.Types[name]; def != nil {
+			return introType{s: q.schema.ast, def: def}
+		}
+		return nil
+	case "serverInfo":
+		return map[string]any{
+			"name": "notifyql", "version": q.schema.options.Version,
+			"time": time.Now().UTC().Format("2006-01-02T15:04:05.999999Z07:00"),
+		}
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+// Package gql is the GraphQL face: a schema from the catalog and from custom fields, documents parsed, validated and
+// compiled to plans, introspection, and the JSON of each result.
+//
+// Invariants: a Schema and a Plan are immutable (but for the Schema's cache of documents, which has its own lock) and
+// used by many goroutines at once. A schema follows a catalog by being built anew; plans of the old one go on as long as
+// Fits says so. Nothing a client sends, and no image, makes the package panic or costs more than the limits allow. An
+// image of another tenant is never shown, whatever happened to the row, and a value that does not fit the schema is an
+// error at its path, never a guess.
+package gql
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"time"
+
+	"github.com/notifyql/notifyql/internal/auth"
+)
+
+// Request is a GraphQL request as a client sent it.
+type Request struct {
+	Query         string
+	OperationName string
+	Variables     []byte // a JSON object or nil
+	Extensions    []byte // a JSON object or nil
+}
+
+// Field is a custom subscription field over a channel of published events.
+type Field struct {
+	// SDL extends Subscription by one field and defines the types it needs:
+	//
+	//	extend type Subscription { priceChanged(symbol: String!): Price! }
+	//	type Price { symbol: String! amount: Decimal! }
+	//
+	// It may use the types of other fields' SDL and our scalars, but no type made from a table.
+	SDL string
+	// Channel is what the field listens to. Empty: the channel of the field's name.
+	Channel string
+	// Resolve makes the field's value from an event: anything that encoding/json can write. It must return when ctx is
+	// done. Its error becomes a GraphQL error at the field; with ErrSkip the event is not sent. Nil: the event's data.
+	Resolve func(ctx context.Context, e *Event) (any, error)
+	// SameForAll says that Resolve does not look at the identity, so that it need not be called once for each.
+	SameForAll bool
+}
+
+// Event is a published event as a resolver sees it.
+type Event struct {
+	Field    string         // the subscription field's name
+	Args     map[string]any // coerced: Int is an int, Float a float64, scalars of ours their text, enums their name
+	Type     string
+	Channel  string
+	Tenant   string
+	Shared   bool
+	At       time.Time
+	Data     json.RawMessage
+	Identity *auth.Identity // of the subscriber, or of any of several equal in this
+}
+
+// Options are the settings of a Schema. The zero value has sane ones.
+type Options struct {
+	Version string // of the program, for serverInfo
+	Limits  Limits
+	Log     *slog.Logger // for what a client must not see, such as a resolver's panic; nil: nowhere
+}
+
+// Limits bound what one request may cost. Zero fields have the value in the comment.
+type Limits struct {
+	Bytes     int // of the document: 64 KiB
+	Tokens    int // of the document: 10,000
+	Depth     int // of nested fields: 20
+	Fields    int // selected, each as often as its fragment is spread: 1,000
+	Aliases   int // 200
+	Variables int // bytes of variables: 1 MiB
+	List      int // values in one list: 1,000
+	Filter    int // comparisons in one filter: 200
+	Nesting   int // of and, or, not, and of JSON values: 20
+	Documents int // kept parsed: 1,000
+}
+
+func (l Limits) withDefaults() Limits {
+	set := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	set(&l.Bytes, 64<<10)
+	set(&l.Tokens, 10_000)
+	set(&l.Depth, 20)
+	set(&l.Fields, 1_000)
+	set(&l.Aliases, 200)
+	set(&l.Variables, 1<<20)
+	set(&l.List, 1_000)
+	set(&l.Filter, 200)
+	set(&l.Nesting, 20)
+	set(&l.Documents, 1_000)
+	return l
+}
+
+// Problem is something about a table that the schema could not take as it is. It was resolved, or left out.
+type Problem struct {
+	Table   string // schema.name
+	Column  string // empty: the table
+	Message string // what, and what to do
+}
+
+func (p Problem) String() string {
+	where := p.Table
+	if p.Column != "" {
+		where += "." + p.Column
+	}
+	return where + ": " + p.Message
+}

@@ -1,0 +1,98 @@
+package gql
+
+import (
+	"context"
+
+	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/filter"
+	"github.com/notifyql/notifyql/internal/subs"
+)
+
+// Plan is a compiled subscription.
+type Plan struct {
+	key    string
+	topic  change.Topic
+	field  string // of Subscription
+	root   *selection
+	prefix []byte // {"data":{"key":
+
+	// Of a table's field:
+	table  *table
+	where  *filter.Predicate
+	uses   map[int]bool // columns it relies on
+	fields []changeField
+
+	// Of a custom field:
+	custom *customPlan
+}
+
+var _ subs.Plan = (*Plan)(nil)
+
+// Key is equal for plans that give equal frames.
+func (p *Plan) Key() string { return p.key }
+
+// Topic is what the plan listens to.
+func (p *Plan) Topic() change.Topic { return p.topic }
+
+// Match says what a change is to the plan's set of rows, for the identity in m.
+func (p *Plan) Match(m *subs.Match) subs.Effect {
+	c := m.Change
+	if p.custom != nil {
+		if c.Op == change.Event && visible(m, c.Tenant) {
+			return subs.Happens
+		}
+		return subs.None
+	}
+	if c.Op == change.Truncate {
+		return subs.Truncates
+	}
+	seesOld := (c.Op == change.Update || c.Op == change.Delete) && visible(m, c.OldTenant)
+	seesNew := (c.Op == change.Update || c.Op == change.Insert) && visible(m, c.Tenant)
+	if !seesOld && !seesNew {
+		return subs.None
+	}
+	if c.Unserializable {
+		return subs.Failed
+	}
+	before, after := filter.False, filter.False
+	if seesOld {
+		before = p.holds(m.Old)
+	}
+	if seesNew {
+		after = p.holds(m.New)
+	}
+	switch {
+	case before == filter.Invalid || after == filter.Invalid:
+		return subs.Failed
+	case before == filter.True && after == filter.True:
+		return subs.Changes
+	case after == filter.True:
+		return subs.Enters
+	case before == filter.True:
+		return subs.Leaves
+	}
+	return subs.None
+}
+
+func (p *Plan) holds(row *change.Row) filter.Truth {
+	if !row.Ok() {
+		return filter.Invalid
+	}
+	return p.where.Eval(row)
+}
+
+// visible reports whether the identity may see what belongs to tenant, or to all.
+func visible(m *subs.Match, tenant string) bool {
+	return m.Change.Shared || m.Identity != nil && m.Identity.Sees(tenant)
+}
+
+// Blocks reports whether Encode calls a resolver.
+func (p *Plan) Blocks() bool { return p.custom != nil && p.custom.Resolve != nil }
+
+// Encode gives the ExecutionResult of a change that Match found to have effect e; nil if a resolver skips the event.
+func (p *Plan) Encode(ctx context.Context, m *subs.Match, e subs.Effect) []byte {
+	if p.custom != nil {
+		return p.encodeEvent(ctx, m)
+	}
+	return p.encodeChange(m, e)
+}

@@ -1,0 +1,145 @@
+package gql
+
+import (
+	_ "embed"
+	"fmt"
+	"strings"
+)
+
+//go:embed base.graphql
+var baseGraphQL string
+
+// reservedTypes are names that no table takes, because they will or may mean something.
+var reservedTypes = []string{
+	"Query", "Mutation", "Subscription", "Cursor", "Duration", "ChannelEvent", "SortOrder", "OrderBy",
+	"_Any", "_Entity", "_Service", "_FieldSet",
+}
+
+// comparable are the types that filters compare, ours and GraphQL's own.
+var comparableTypes = []string{
+	"BigInt", "Boolean", "Bytes", "Date", "DateTime", "Decimal", "Float", "Int", "LocalDateTime", "String", "Time", "UUID",
+}
+
+// baseSDL is what every schema has.
+func baseSDL() string {
+	var b strings.Builder
+	b.WriteString(baseGraphQL)
+	for _, s := range scalars {
+		b.WriteString("\n" + describe("", s.description) + "scalar " + s.name)
+		if s.url != "" {
+			fmt.Fprintf(&b, " @specifiedBy(url: %q)", s.url)
+		}
+		b.WriteByte('\n')
+	}
+	for _, name := range comparableTypes {
+		doc := ""
+		switch {
+		case name == "String":
+			doc = "Text is compared byte by byte."
+		case name == "Float":
+			doc = "NaN is greater than all else."
+		}
+		writeWhere(&b, name, doc)
+	}
+	return b.String()
+}
+
+// writeWhere writes the input type by which values of an ordered type are filtered.
+func writeWhere(b *strings.Builder, name, doc string) {
+	fmt.Fprintf(b, "\n%sinput %sWhere {\n", describe("", doc), name)
+	for _, op := range []string{"eq", "ne", "gt", "gte", "lt", "lte"} {
+		fmt.Fprintf(b, "  %s: %s\n", op, name)
+	}
+	fmt.Fprintf(b, "  in: [%s!]\n  isNull: Boolean\n}\n", name)
+}
+
+// write writes the types of all tables.
+func (b *builder) write() {
+	for _, e := range b.enumOrder {
+		fmt.Fprintf(&b.sdl, "\nenum %s {\n", e.name)
+		for _, label := range e.typ.Labels {
+			name := e.names[label]
+			if name != label {
+				b.sdl.WriteString(describe("  ", label))
+			}
+			b.sdl.WriteString("  " + name + "\n")
+		}
+		if len(e.typ.Labels) == 0 {
+			b.sdl.WriteString("  _\n")
+		}
+		b.sdl.WriteString("}\n")
+		writeWhere(&b.sdl, e.name, "Values are compared in the order of the enum.")
+	}
+	for _, t := range b.tables {
+		b.writeTable(t)
+	}
+}
+
+func (b *builder) writeTable(t *table) {
+	w := &b.sdl
+	fmt.Fprintf(w, "\n%stype %s {\n", describe("", t.info.Comment), t.name)
+	for _, c := range t.columns {
+		bang := ""
+		if c.nonNull {
+			bang = "!"
+		}
+		fmt.Fprintf(w, "%s  %s: %s%s\n", describe("  ", c.info.Comment), c.name, c.typ, bang)
+	}
+	w.WriteString("}\n")
+
+	what := t.info.Name
+	if t.info.Schema != "public" {
+		what = t.info.Schema + "." + what
+	}
+	fmt.Fprintf(w, "\n%stype %sChange {\n", describe("", "A change to the rows of "+what+" that a subscription selects."), t.name)
+	w.WriteString(describe("  ", "What the change is to the rows selected.") + "  kind: ChangeKind!\n")
+	w.WriteString(describe("  ", "What happened in the table.") + "  cause: ChangeCause\n")
+	w.WriteString(describe("  ", keyDoc(t)) + "  key: ID\n")
+	fmt.Fprintf(w, "%s  new: %s\n", describe("  ", "The row as it is now."), t.name)
+	fmt.Fprintf(w, "%s  old: %s\n", describe("  ", "The row as it was before."), t.name)
+	w.WriteString(describe("  ", "For an UPDATE, the fields whose values differ.") + "  changedFields: [String!]!\n")
+	w.WriteString(describe("  ", "Equal for all changes of one transaction.") + "  transaction: ID\n")
+	w.WriteString(describe("  ", "When the row was written, shortly before the commit.") + "  committedAt: DateTime\n}\n")
+
+	fmt.Fprintf(w, "\n%sinput %sWhere {\n", describe("", "Rows of "+what+". All that is given must hold; a comparison with NULL does not."), t.name)
+	fmt.Fprintf(w, "  and: [%[1]sWhere!]\n  or: [%[1]sWhere!]\n  not: %[1]sWhere\n", t.name)
+	for _, c := range t.columns {
+		fmt.Fprintf(w, "  %s: %s\n", c.name, c.where)
+	}
+	w.WriteString("}\n")
+
+	doc := "Each insert, update and delete of the rows of " + what + " that where selects, and each truncate."
+	fmt.Fprintf(w, "\nextend type Subscription {\n%s  %sChanged(%swhere: %sWhere): %sChange!\n}\n",
+		describe("  ", doc), t.field, "", t.name, t.name)
+}
+
+func keyDoc(t *table) string {
+	switch len(t.key) {
+	case 0:
+		return "Null: the table has no primary key to tell its rows apart."
+	case 1:
+		return "The row's primary key, the same for its whole life."
+	}
+	return "The row's primary key as a JSON array, the same for its whole life."
+}
+
+// describe writes a description as a block string, or nothing for an empty one.
+func describe(indent, text string) string {
+	text = printable(text)
+	if text == "" {
+		return ""
+	}
+	return blockString(text, indent)
+}
+
+// printable is a comment of the database as a description can hold it: no control characters, no blank ends.
+func printable(s string) string {
+	s = strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n")
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, s)
+	return strings.TrimSpace(strings.ToValidUTF8(s, "\uFFFD"))
+}

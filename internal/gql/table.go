@@ -1,0 +1,225 @@
+package gql
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/notifyql/notifyql/internal/catalog"
+	"github.com/notifyql/notifyql/internal/filter"
+)
+
+// table is a watched table as the schema has it.
+type table struct {
+	info      catalog.Table
+	name      string // of its type: Orders, beside OrdersChange and OrdersWhere
+	field     string // orders, for ordersChanged
+	columns   []column
+	byName    map[string]int // columns by GraphQL name
+	key       []int          // the primary key's columns
+	signature string         // changes with all that a compiled plan relies on
+}
+
+// column is a column as the schema has it.
+type column struct {
+	info    catalog.Column
+	name    string
+	typ     string // in GraphQL, without the exclamation mark
+	where   string // the input type of its filters
+	filter  *filter.Column
+	encode  encoder
+	nonNull bool
+	enum    *enum // of an enum's column
+}
+
+// enum is an enum type as the schema has it.
+type enum struct {
+	typ    *catalog.Type
+	name   string
+	names  map[string]string // by label
+	labels map[string]string // by name
+}
+
+// typeNames are the names that a table takes, those of later additions included, so that none changes when they come.
+func typeNames(name string) []string {
+	return []string{name, name + "Change", name + "Batch", name + "Where", name + "OrderBy", name + "Column"}
+}
+
+func fieldNames(field string) []string {
+	return []string{field + "Changed", field + "Batch", field}
+}
+
+// addTable names a table and its columns.
+func (b *builder) addTable(info catalog.Table) {
+	full := info.Schema + "." + info.Name
+	t := &table{info: info, byName: map[string]int{}}
+
+	base := info.Name
+	if info.Schema != "public" {
+		base = info.Schema + "_" + base
+	}
+	want, field := pascal(base), camel(base)
+	if info.TypeName != "" {
+		if validName(info.TypeName) {
+			want = info.TypeName
+		} else {
+			b.problem(full, "", "type_name %q is no GraphQL name; %s is used", info.TypeName, want)
+		}
+	}
+	if info.FieldName != "" {
+		if validName(info.FieldName) {
+			field = info.FieldName
+		} else {
+			b.problem(full, "", "field_name %q is no GraphQL name; %s is used", info.FieldName, field)
+		}
+	}
+	t.name = b.types.free(want, typeNames)
+	if t.name != want {
+		b.problem(full, "", "the type name %s is taken; it is %s. To choose one, watch it with type_name", want, t.name)
+	}
+	t.field = b.roots.free(field, fieldNames)
+	if t.field != field {
+		b.problem(full, "", "the field name %sChanged is taken; it is %sChanged. To choose one, watch it with field_name", field, t.field)
+	}
+
+	b.addColumns(t, full)
+	if len(t.columns) == 0 {
+		b.problem(full, "", "has no column that subscribers may see; it is left out")
+		return
+	}
+	t.sign()
+	b.tables = append(b.tables, t)
+}
+
+func (b *builder) addColumns(t *table, full string) {
+	names := namer{"and": true, "or": true, "not": true}
+	for i, info := range t.info.Columns {
+		want := camel(info.Name)
+		c := column{info: info, nonNull: info.NotNull, filter: filter.NewColumn(info.Name, i, info.Type)}
+		c.name = names.free(want, itself)
+		if c.name != want {
+			b.problem(full, info.Name, "the field name %s is taken; it is %s", want, c.name)
+		}
+		b.typeOf(&c, info.Type, full)
+		t.byName[c.name] = len(t.columns)
+		t.columns = append(t.columns, c)
+	}
+	for _, k := range t.info.Key {
+		found := false
+		for i := range t.columns {
+			if t.columns[i].info.Name == k {
+				t.key, found = append(t.key, i), true
+			}
+		}
+		if !found {
+			b.problem(full, k, "is part of the primary key and excluded, so that key is always null")
+			t.key = nil
+			return
+		}
+	}
+}
+
+// typeOf sets the GraphQL side of a column's type.
+func (b *builder) typeOf(c *column, t *catalog.Type, full string) {
+	for t.Kind == catalog.Domain && t.Elem != nil {
+		t = t.Elem
+	}
+	switch {
+	case t.Kind == catalog.Array && t.Elem != nil:
+		var elem column
+		b.typeOf(&elem, t.Elem, full)
+		c.typ, c.encode, c.where = "["+elem.typ+"]", encodeList(elem.encode), "NullWhere"
+		c.enum = elem.enum
+		return
+	case t.Kind == catalog.Composite:
+		c.typ, c.encode, c.where = "JSON", encodeJSON, "NullWhere"
+		return
+	case t.Kind == catalog.Enum:
+		e := b.enumOf(t, full)
+		c.enum = e
+		c.typ, c.encode, c.where = e.name, encodeEnum(e.names), e.name+"Where"
+		return
+	}
+	c.typ, c.encode = scalarOf(t)
+	c.where = c.typ + "Where"
+	switch filter.ClassOf(t) {
+	case filter.Opaque:
+		c.where = "OpaqueWhere"
+	case filter.JSON:
+		c.where = "NullWhere"
+	}
+}
+
+// scalarOf gives the scalar of a type that is no array, enum or composite, and how it is encoded.
+func scalarOf(t *catalog.Type) (string, encoder) {
+	switch class := filter.ClassOf(t); class {
+	case filter.Bool:
+		return "Boolean", encodeBoolean
+	case filter.Int:
+		if t.Name == "int2" || t.Name == "int4" {
+			return "Int", encodeInt
+		}
+		return "BigInt", encodeBigInt
+	case filter.Float4, filter.Float8:
+		return "Float", encodeFloat
+	case filter.Numeric:
+		return "Decimal", encodeDecimal
+	case filter.UUID:
+		return "UUID", encodeText
+	case filter.Date:
+		return "Date", encodeISO(class)
+	case filter.Timestamp:
+		return "LocalDateTime", encodeISO(class)
+	case filter.TimestampTZ:
+		return "DateTime", encodeISO(class)
+	case filter.Time:
+		return "Time", encodeText
+	case filter.Bytea:
+		return "Bytes", encodeBytes
+	case filter.JSON:
+		return "JSON", encodeJSON
+	case filter.Text, filter.Char:
+		return "String", encodeText
+	}
+	return "String", encodeOpaque
+}
+
+// enumOf names an enum type and its values; columns of one type share it.
+func (b *builder) enumOf(t *catalog.Type, full string) *enum {
+	if e := b.enums[t.OID]; e != nil {
+		return e
+	}
+	base := t.Name
+	if t.Schema != "public" {
+		base = t.Schema + "_" + base
+	}
+	want := pascal(base)
+	e := &enum{typ: t, names: map[string]string{}, labels: map[string]string{}}
+	e.name = b.types.free(want, func(s string) []string { return []string{s, s + "Where"} })
+	if e.name != want {
+		b.problem(full, "", "the type name %s is taken; the enum %s.%s is %s", want, t.Schema, t.Name, e.name)
+	}
+	names := namer{"true": true, "false": true, "null": true}
+	for _, label := range t.Labels {
+		name := names.free(enumName(label), itself)
+		if name != label {
+			b.problem(full, "", "the label %q of enum %s.%s is no GraphQL name, or taken; it is %s", label, t.Schema, t.Name, name)
+		}
+		e.names[label], e.labels[name] = name, label
+	}
+	b.enums[t.OID] = e
+	b.enumOrder = append(b.enumOrder, e)
+	return e
+}
+
+// sign sums up what plans of this table rely on.
+func (t *table) sign() {
+	var s strings.Builder
+	fmt.Fprintf(&s, "%d %t %q %q %q", t.info.Watch, t.info.Shared, t.info.TenantColumn, t.name, t.info.Key)
+	for _, c := range t.columns {
+		fmt.Fprintf(&s, "\n%d %q %q %s %t", c.info.Number, c.info.Name, c.name, c.typ, c.nonNull)
+		for ty := c.info.Type; ty != nil; ty = ty.Elem {
+			fmt.Fprintf(&s, " %q.%q %c %q", ty.Schema, ty.Name, ty.Kind, ty.Labels)
+		}
+	}
+	t.signature = s.String()
+}

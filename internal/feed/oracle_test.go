@@ -1,0 +1,124 @@
+package feed
+
+import (
+	"fmt"
+
+	"github.com/notifyql/notifyql/internal/change"
+)
+
+// oracle knows what a node must dispatch and says where it did not.
+type oracle struct {
+	started bool
+	from    change.Snapshot // what the first Opened saw: never delivered
+	got     []int           // of each transaction, how many of its changes were dispatched
+	part    int             // the transaction of which only a part was, or -1
+	settled int             // so many of the first to commit are dispatched whole, or never will be
+	apart   bool            // what is dispatched now may come between the parts of another: a heartbeat found too much for one answer
+	ver     [rowCount]int   // of each row, the version dispatched last
+}
+
+func newOracle() oracle { return oracle{part: -1} }
+
+func (o *oracle) start(w *world, s change.Snapshot) {
+	o.started, o.from = true, s
+	for _, l := range w.log {
+		if t := &w.txs[l.tx]; t.state == committed && !l.undo && s.Sees(t.xid) {
+			o.ver[l.row] = max(o.ver[l.row], l.ver)
+		}
+	}
+}
+
+// whole reports whether transaction i needs nothing more.
+func (o *oracle) whole(w *world, i int) bool {
+	t := &w.txs[i]
+	return o.from.Sees(t.xid) || len(t.seqs) == 0 || i < len(o.got) && o.got[i] == len(t.seqs)
+}
+
+// dispatched checks one transaction, or part of one, that the machine gave.
+func (o *oracle) dispatched(w *world, t change.Txn) error {
+	for len(o.got) < len(w.txs) {
+		o.got = append(o.got, 0)
+	}
+	i := w.index(t.XID)
+	switch {
+	case i < 0 || w.txs[i].state != committed:
+		return fmt.Errorf("transaction %d is not committed", t.XID)
+	case o.from.Sees(t.XID):
+		return fmt.Errorf("transaction %d had committed before the node started", t.XID)
+	case t.Continued != (o.got[i] > 0):
+		return fmt.Errorf("transaction %d: Continued is %v after %d changes", t.XID, t.Continued, o.got[i])
+	case o.part >= 0 && o.part != i && !o.apart:
+		return fmt.Errorf("transaction %d comes between the parts of %d", t.XID, w.txs[o.part].xid)
+	case t.Stub == nil && len(t.Changes) == 0:
+		return fmt.Errorf("transaction %d: nothing in it", t.XID)
+	}
+	for o.settled < len(w.ends) && o.whole(w, w.ends[o.settled]) {
+		o.settled++
+	}
+	if first := w.txs[i].first; o.settled < first {
+		return fmt.Errorf("transaction %d before %d, which had committed before it began", t.XID, w.txs[w.ends[o.settled]].xid)
+	}
+	if t.Stub != nil {
+		if err := o.stub(w, i, t); err != nil {
+			return err
+		}
+	}
+	for _, c := range t.Changes {
+		if err := o.change(w, i, c.Seq); err != nil {
+			return err
+		}
+	}
+	if o.part < 0 || o.whole(w, o.part) {
+		o.part = i
+	}
+	if o.whole(w, o.part) {
+		o.part = -1
+	}
+	return nil
+}
+
+func (o *oracle) stub(w *world, i int, t change.Txn) error {
+	seqs := w.txs[i].seqs
+	for k, seq := range seqs {
+		if (k < o.got[i]) != (seq <= t.Stub.AfterSeq) || seq > t.Stub.LastSeq {
+			return fmt.Errorf("transaction %d: the stub (%d, %d] does not fit after %d of %v", t.XID, t.Stub.AfterSeq, t.Stub.LastSeq, o.got[i], seqs)
+		}
+	}
+	for o.got[i] < len(seqs) {
+		if err := o.change(w, i, seqs[o.got[i]]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *oracle) change(w *world, i int, seq int64) error {
+	t := &w.txs[i]
+	if o.got[i] >= len(t.seqs) || t.seqs[o.got[i]] != seq {
+		return fmt.Errorf("transaction %d: seq %d after %d of %v", t.xid, seq, o.got[i], t.seqs)
+	}
+	o.got[i]++
+	l := w.log[seq-1]
+	if l.ver != o.ver[l.row]+1 {
+		return fmt.Errorf("row %d: version %d after %d (transaction %d)", l.row, l.ver, o.ver[l.row], t.xid)
+	}
+	o.ver[l.row] = l.ver
+	return nil
+}
+
+// rest checks that nothing is left over.
+func (o *oracle) rest(w *world) error {
+	for _, i := range w.ends {
+		if !o.whole(w, i) {
+			return fmt.Errorf("transaction %d is lost: %d of its changes of %v were dispatched", w.txs[i].xid, o.gotOf(i), w.txs[i].seqs)
+		}
+	}
+	return nil
+}
+
+func (o *oracle) gotOf(i int) int {
+	if i < len(o.got) {
+		return o.got[i]
+	}
+	return 0
+}

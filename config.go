@@ -1,0 +1,91 @@
+package notifyql
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/notifyql/notifyql/internal/gql"
+)
+
+// Config is what a Server is made from. The zero value of each field has a sane default.
+type Config struct {
+	// DatabaseURL reaches Postgres directly, without a transaction pooler: the server listens on it.
+	DatabaseURL string
+	// PoolURL is for all else and may go through a pooler. Empty: DatabaseURL.
+	PoolURL string
+
+	// Bus is what carries changes to this server. The default listens to Postgres itself; MemoryBus needs no database
+	// and carries published events of this process only.
+	Bus Bus
+
+	// Auth says who a client is. Nil: every client is refused. See Trust.
+	Auth Auth
+
+	// Fields are typed subscription fields of your own, over channels of published events.
+	Fields []Field
+
+	Limits Limits
+
+	// Origins are the hosts, beside the server's own, whose pages may open a socket, such as "app.example.com" or
+	// "*.example.com".
+	Origins []string
+
+	// DrainTimeout is how long Run waits for sockets to close after its context ended. Default 10 s.
+	DrainTimeout time.Duration
+
+	// Logger gets the server's log. Nil: slog.Default. Secrets are taken out of what is logged.
+	Logger *slog.Logger
+}
+
+// Limits bound what clients can use. Zero means the default.
+type Limits struct {
+	Connections      int           // sockets at once; default 10,000
+	Subscriptions    int           // of one socket at once; default 100
+	MessageBytes     int64         // of a client's message; default 64 KiB
+	MessagesPerSec   int           // of one socket; default 100
+	InitTimeout      time.Duration // until connection_init; default 3 s
+	PingInterval     time.Duration // keep-alive; default 20 s
+	PongTimeout      time.Duration // for the answer; default 10 s
+	TailBytes        int64         // of transactions kept in memory for subscribers; default 64 MiB
+	ResolverTimeout  time.Duration // of a field's Resolve; default 5 s
+	HTTPRequestBytes int64         // of a POST; default 1 MiB
+}
+
+func (l Limits) withDefaults() Limits {
+	for _, d := range []struct {
+		v *int
+		d int
+	}{{&l.Connections, 10_000}, {&l.Subscriptions, 100}, {&l.MessagesPerSec, 100}} {
+		if *d.v <= 0 {
+			*d.v = d.d
+		}
+	}
+	for _, d := range []struct {
+		v *int64
+		d int64
+	}{{&l.MessageBytes, 64 << 10}, {&l.TailBytes, 64 << 20}, {&l.HTTPRequestBytes, 1 << 20}} {
+		if *d.v <= 0 {
+			*d.v = d.d
+		}
+	}
+	for _, d := range []struct {
+		v *time.Duration
+		d time.Duration
+	}{
+		{&l.InitTimeout, 3 * time.Second},
+		{&l.PingInterval, 20 * time.Second},
+		{&l.PongTimeout, 10 * time.Second},
+		{&l.ResolverTimeout, 5 * time.Second},
+	} {
+		if *d.v <= 0 {
+			*d.v = d.d
+		}
+	}
+	return l
+}
+
+// Field is a typed subscription field over a channel of published events.
+type Field = gql.Field
+
+// FieldEvent is what a Field's Resolve gets: the event, the field's arguments and who asks.
+type FieldEvent = gql.Event

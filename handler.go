@@ -1,0 +1,160 @@
+package notifyql
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/notifyql/notifyql/internal/auth"
+	"github.com/notifyql/notifyql/internal/web"
+	"github.com/notifyql/notifyql/internal/ws"
+)
+
+// Handler returns a router to mount under any path:
+//
+//	r.Mount("/graphql", srv.Handler())                                      // chi
+//	mux.Handle("/graphql/", http.StripPrefix("/graphql", srv.Handler()))    // net/http
+//
+// At its root, and again at /graphql so that it can also be a server's whole handler, it takes WebSockets, answers POST
+// with queries of the schema, and shows GraphiQL to a browser's GET; at subscriptions below that, WebSockets only.
+func (s *Server) Handler() http.Handler {
+	r := chi.NewRouter()
+	graphiql := web.GraphiQL(web.Options{})
+	for _, root := range []string{"/", "/graphql"} {
+		r.Get(root, func(w http.ResponseWriter, r *http.Request) {
+			if isUpgrade(r) {
+				s.serveSocket(w, r)
+				return
+			}
+			graphiql.ServeHTTP(w, r)
+		})
+		r.Post(root, s.servePost)
+		r.Get(strings.TrimSuffix(root, "/")+"/subscriptions", s.serveSocket)
+	}
+	return r
+}
+
+func isUpgrade(r *http.Request) bool {
+	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
+	if !isUpgrade(r) {
+		w.Header().Set("Upgrade", "websocket")
+		http.Error(w, "this address takes WebSockets with the subprotocol graphql-transport-ws", http.StatusUpgradeRequired)
+		return
+	}
+	select {
+	case <-s.ready:
+	default:
+		unavailable(w, "the server is starting: it has yet to reach its database; try again")
+		return
+	}
+	if !s.sockets.enter() {
+		unavailable(w, "the server has no room for another connection, or is shutting down; try again")
+		return
+	}
+	defer s.sockets.leave()
+	socket, err := ws.Accept(w, r, ws.AcceptOptions{Origins: s.cfg.Origins, MaxMessageBytes: s.cfg.Limits.MessageBytes})
+	if err != nil {
+		s.log.Debug("a socket was not accepted", "remote", r.RemoteAddr, "error", err)
+		return // Accept has answered
+	}
+	l := s.cfg.Limits
+	err = ws.Serve(s.sockets.ctx, socket, &service{s: s, r: r}, ws.Options{
+		InitTimeout: l.InitTimeout, KeepAlive: l.PingInterval, PongTimeout: l.PongTimeout,
+		MaxSubscriptions: l.Subscriptions, MessagesPerSecond: l.MessagesPerSec, Logger: s.log,
+	})
+	s.log.Debug("a socket closed", "remote", r.RemoteAddr, "why", err)
+}
+
+func unavailable(w http.ResponseWriter, why string) {
+	w.Header().Set("Retry-After", "1")
+	http.Error(w, why, http.StatusServiceUnavailable)
+}
+
+// service is what one socket is served with.
+type service struct {
+	s *Server
+	r *http.Request
+}
+
+func (v *service) Connect(ctx context.Context, init []byte) (ws.Session, error) {
+	id, err := v.s.identify(ctx, init, v.r)
+	if err != nil {
+		return nil, err
+	}
+	return &session{s: v.s, id: &id}, nil
+}
+
+// identify asks Config.Auth. What it says of a refusal stays in our log: it is not the client's to read.
+func (s *Server) identify(ctx context.Context, init []byte, r *http.Request) (Identity, error) {
+	if s.cfg.Auth == nil {
+		s.log.Error("a client was refused: there is no Auth; set Config.Auth, or NOTIFYQL_AUTH for the server")
+		return Identity{}, errors.New("no auth")
+	}
+	id, err := s.cfg.Auth(ctx, init, r)
+	if err != nil {
+		s.log.Info("a client was refused", "remote", r.RemoteAddr, "error", err)
+	}
+	return id, err
+}
+
+type session struct {
+	s  *Server
+	id *auth.Identity
+}
+
+func (v *session) Subscribe(ctx context.Context, op ws.Operation, wake func()) ws.Stream {
+	return v.s.start(ctx, op, v.id, wake)
+}
+
+func (v *session) Close() {}
+
+// servePost answers queries: introspection, and serverInfo.
+func (s *Server) servePost(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-s.ready:
+	default:
+		unavailable(w, "the server is starting: it has yet to reach its database; try again")
+		return
+	}
+	id, err := s.identify(r.Context(), nil, r)
+	if err != nil {
+		writeResult(w, http.StatusUnauthorized, failedResult("FORBIDDEN", "not authorized"))
+		return
+	}
+	var body struct {
+		Query         string          `json:"query"`
+		OperationName string          `json:"operationName"`
+		Variables     json.RawMessage `json:"variables"`
+		Extensions    json.RawMessage `json:"extensions"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, s.cfg.Limits.HTTPRequestBytes)).Decode(&body); err != nil {
+		writeResult(w, http.StatusBadRequest, failedResult("BAD_REQUEST", "the body is not a GraphQL request in JSON: "+err.Error()))
+		return
+	}
+	op := ws.Operation{Query: body.Query, OperationName: body.OperationName, Variables: body.Variables, Extensions: body.Extensions}
+	stream := s.answer(r.Context(), op, &id)
+	status := http.StatusOK
+	if stream.errors != nil {
+		status = http.StatusBadRequest
+		stream.result = append(append([]byte(`{"errors":`), stream.errors...), '}')
+	}
+	writeResult(w, status, stream.result)
+}
+
+func failedResult(code, message string) []byte {
+	return append(append([]byte(`{"errors":`), failure(code, message)...), '}')
+}
+
+func writeResult(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	w.Write(body) //nolint:errcheck // a client that is gone
+}

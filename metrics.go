@@ -1,0 +1,63 @@
+package notifyql
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// collector gives a Server's Stats to Prometheus.
+type collector struct{ s *Server }
+
+type metric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(Stats) float64
+}
+
+func gauge(name, help string, value func(Stats) float64) metric {
+	return metric{prometheus.NewDesc("notifyql_"+name, help, nil, nil), prometheus.GaugeValue, value}
+}
+
+func counter(name, help string, value func(Stats) int64) metric {
+	return metric{prometheus.NewDesc("notifyql_"+name+"_total", help, nil, nil), prometheus.CounterValue, func(s Stats) float64 { return float64(value(s)) }}
+}
+
+func flag(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func metrics() []metric {
+	return []metric{
+		gauge("ready", "Whether the server can take subscriptions.", func(s Stats) float64 { return flag(s.Ready) }),
+		gauge("listening", "Whether the listener is connected to the database.", func(s Stats) float64 { return flag(s.Listening) }),
+		gauge("draining", "Whether the server is shutting down.", func(s Stats) float64 { return flag(s.Draining) }),
+		gauge("connections", "Open sockets.", func(s Stats) float64 { return float64(s.Connections) }),
+		gauge("subscriptions", "Running subscriptions.", func(s Stats) float64 { return float64(s.Subscriptions) }),
+		gauge("groups", "Groups of subscriptions with equal plan and tenants.", func(s Stats) float64 { return float64(s.Groups) }),
+		gauge("tail_bytes", "Bytes of transactions kept in memory for subscribers.", func(s Stats) float64 { return float64(s.TailBytes) }),
+		counter("connections_opened", "Sockets opened.", func(s Stats) int64 { return s.Opened }),
+		counter("connections_refused", "Sockets refused for want of room.", func(s Stats) int64 { return s.Refused }),
+		counter("matched", "Changes that concerned a group.", func(s Stats) int64 { return s.Matched }),
+		counter("delivered", "Results handed to subscribers.", func(s Stats) int64 { return s.Delivered }),
+		counter("overflowed", "Subscriptions that fell too far behind.", func(s Stats) int64 { return s.Overflowed }),
+		counter("dispatched", "Changes handed on.", func(s Stats) int64 { return s.Dispatched }),
+		counter("duplicates", "Changes that came twice and were handed on once.", func(s Stats) int64 { return s.Duplicates }),
+		counter("anomalies", "Transactions that nobody had notified.", func(s Stats) int64 { return s.Anomalies }),
+		counter("sweeps", "Reads of the change log.", func(s Stats) int64 { return s.Sweeps }),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, m := range metrics() {
+		ch <- m.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	st := c.s.Stats()
+	for _, m := range metrics() {
+		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(st))
+	}
+}

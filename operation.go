@@ -1,0 +1,101 @@
+package notifyql
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+
+	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/notifyql/notifyql/internal/auth"
+	"github.com/notifyql/notifyql/internal/gql"
+	"github.com/notifyql/notifyql/internal/subs"
+	"github.com/notifyql/notifyql/internal/ws"
+)
+
+func request(op ws.Operation) gql.Request {
+	return gql.Request{Query: op.Query, OperationName: op.OperationName, Variables: op.Variables, Extensions: op.Extensions}
+}
+
+// start begins an operation. What can't begin, and a query, is a stream too: it ends at once.
+func (s *Server) start(ctx context.Context, op ws.Operation, id *auth.Identity, wake func()) ws.Stream {
+	r := request(op)
+	for {
+		schema := s.schema.Load()
+		if kind, refused := schema.OperationKind(r); refused != nil || kind != ast.Subscription {
+			return s.answer(ctx, op, id)
+		}
+		plan, refused := schema.Subscribe(r, id)
+		if refused != nil {
+			return &ended{errors: refused}
+		}
+		reader, err := s.hub.Attach(plan, id, wake)
+		if err != nil {
+			return &ended{errors: failure("SHUTTING_DOWN", "the server is shutting down; connect again")}
+		}
+		if s.schema.Load() == schema { // else the plan may have been made for a table that has changed
+			return live{reader}
+		}
+		reader.Close()
+	}
+}
+
+// answer executes what is answered at once.
+func (s *Server) answer(ctx context.Context, op ws.Operation, id *auth.Identity) *ended {
+	r, schema := request(op), s.schema.Load()
+	switch kind, refused := schema.OperationKind(r); {
+	case refused != nil:
+		return &ended{errors: refused}
+	case kind == ast.Subscription:
+		return &ended{errors: failure("OPERATION_NOT_SUPPORTED", "a subscription needs a WebSocket; connect to this address with graphql-transport-ws")}
+	}
+	return &ended{result: schema.Execute(ctx, r, id)}
+}
+
+// live is a running subscription.
+type live struct{ *subs.Reader }
+
+func (l live) Next(dst [][]byte, limit int) ([][]byte, error) {
+	dst, err := l.Reader.Next(dst, limit)
+	var changed *gql.SchemaChanged
+	switch {
+	case err == nil:
+		return dst, nil
+	case errors.Is(err, subs.ErrOverflow):
+		err = &ws.OperationError{Errors: failure("OVERFLOW", err.Error()+"; subscribe again")}
+	case errors.As(err, &changed):
+		err = &ws.OperationError{Errors: failure("SCHEMA_CHANGED", changed.Error())}
+	case errors.Is(err, subs.ErrClosed):
+		err = io.EOF
+	}
+	return dst, err
+}
+
+// ended is an operation that has all its answer.
+type ended struct {
+	result []byte // nil if errors
+	errors []byte
+}
+
+func (e *ended) Next(dst [][]byte, _ int) ([][]byte, error) {
+	if e.errors != nil {
+		return dst, &ws.OperationError{Errors: e.errors}
+	}
+	if e.result != nil {
+		dst = append(dst, e.result)
+		e.result = nil
+	}
+	return dst, io.EOF
+}
+
+func (e *ended) Close() {}
+
+// failure is a list of one GraphQL error.
+func failure(code, message string) []byte {
+	b, err := json.Marshal([]any{map[string]any{"message": message, "extensions": map[string]any{"code": code}}})
+	if err != nil { // strings always encode
+		return []byte(`[{"message":"internal error"}]`)
+	}
+	return b
+}

@@ -1,0 +1,130 @@
+package notifyql
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/notifyql/notifyql/internal/feed"
+	"github.com/notifyql/notifyql/internal/problems"
+)
+
+// Stats is what a Server holds and has done so far.
+type Stats struct {
+	Ready         bool // changes flow, or have flowed: subscriptions can begin
+	Listening     bool // the bus is connected now
+	Draining      bool
+	Connections   int
+	Opened        int64 // sockets so far
+	Refused       int64 // sockets for want of room
+	Subscriptions int
+	Groups        int   // of subscriptions equal in all but their client
+	TailBytes     int64 // of transactions in memory
+	Matched       int64 // changes that concerned a group
+	Delivered     int64 // results handed to subscribers
+	Overflowed    int64 // subscriptions that fell too far behind
+
+	Dispatched int64 // changes handed on
+	Duplicates int64 // changes that came twice and were handed on once
+	Anomalies  int64 // transactions that nobody had notified
+	Sweeps     int64 // reads of the log
+}
+
+// Stats returns the present figures.
+func (s *Server) Stats() Stats {
+	h := s.hub.Stats()
+	f := s.feedStats()
+	st := Stats{
+		Listening: s.connected.Load(), Subscriptions: h.Readers, Groups: h.Groups, TailBytes: h.TailBytes,
+		Matched: h.Matched, Delivered: h.Delivered, Overflowed: h.Overflowed,
+		Dispatched: int64(f.Changes), Duplicates: int64(f.Duplicates), Anomalies: int64(f.Anomalies), Sweeps: int64(f.Sweeps),
+	}
+	st.Connections, st.Opened, st.Refused, st.Draining = s.sockets.stats()
+	select {
+	case <-s.ready:
+		st.Ready = true
+	default:
+	}
+	return st
+}
+
+func (s *Server) feedStats() feed.Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.machine.Stats()
+}
+
+// OpsHandler returns a router for operators: /health (200 if the server is ready and connected, else 503, with the
+// reason), /livez (200 while the process lives), /metrics (for Prometheus) and /errors (recent problems by kind, with
+// counts and rates, and no secrets). Do not show it to the public.
+func (s *Server) OpsHandler() http.Handler {
+	r := chi.NewRouter()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(&collector{s})
+	r.Get("/health", s.serveHealth)
+	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	r.Get("/errors", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, struct {
+			Errors []problems.Kind `json:"errors"`
+		}{s.problems.List()})
+	})
+	return r
+}
+
+// Health is what /health answers.
+type Health struct {
+	Status    string            `json:"status"` // ready, starting, disconnected or draining
+	Listening bool              `json:"listening"`
+	Since     time.Time         `json:"since,omitzero"` // of listening, or of not listening
+	Problems  map[string]string `json:"problems,omitempty"`
+	Sockets   int               `json:"connections"`
+	Streams   int               `json:"subscriptions"`
+}
+
+// Health says whether the server is fit to take clients, and why not.
+func (s *Server) Health() Health {
+	st := s.Stats()
+	h := Health{Status: "ready", Listening: st.Listening, Sockets: st.Connections, Streams: st.Subscriptions}
+	if s.database != nil {
+		db := s.database.Status()
+		h.Since, h.Listening = db.Since, db.Listening
+		for part, why := range db.Problems {
+			if h.Problems == nil {
+				h.Problems = map[string]string{}
+			}
+			h.Problems[part] = problems.Redact(why)
+		}
+	}
+	switch {
+	case st.Draining:
+		h.Status = "draining"
+	case !st.Ready:
+		h.Status = "starting"
+	case !st.Listening:
+		h.Status = "disconnected"
+	}
+	return h
+}
+
+func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	h := s.Health()
+	status := http.StatusOK
+	if h.Status != "ready" {
+		status = http.StatusServiceUnavailable
+	}
+	writeJSON(w, status, h)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v) //nolint:errcheck // a client that is gone
+}

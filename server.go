@@ -1,0 +1,190 @@
+package notifyql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/notifyql/notifyql/internal/bus/memory"
+	"github.com/notifyql/notifyql/internal/catalog"
+	"github.com/notifyql/notifyql/internal/feed"
+	"github.com/notifyql/notifyql/internal/gql"
+	"github.com/notifyql/notifyql/internal/pg"
+	"github.com/notifyql/notifyql/internal/problems"
+	"github.com/notifyql/notifyql/internal/subs"
+)
+
+// Server takes changes from its bus to its subscribers. Make it with New, start it with Run.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	problems *problems.Recorder
+	source   source
+	database *pg.Source // nil: no database
+	hub      *subs.Hub
+	schema   atomic.Pointer[gql.Schema]
+	sockets  sockets
+
+	ready     chan struct{} // closed once changes flow and there is a schema
+	readyOnce sync.Once
+	ended     chan struct{} // closed when Run returns
+	ran       atomic.Bool
+	connected atomic.Bool // the listener is
+
+	mu      sync.Mutex // guards machine, and holds it and the hub in one order
+	machine *feed.Machine
+	opened  bool
+}
+
+// New checks the configuration and returns a Server. It opens nothing: Run does.
+func New(c Config) (*Server, error) {
+	c.Limits = c.Limits.withDefaults()
+	if c.DrainTimeout <= 0 {
+		c.DrainTimeout = 10 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.PoolURL == "" {
+		c.PoolURL = c.DatabaseURL
+	}
+	s := &Server{
+		cfg: c, problems: problems.NewRecorder(), machine: feed.New(),
+		ready: make(chan struct{}), ended: make(chan struct{}),
+	}
+	s.log = slog.New(s.problems.Handler(c.Logger.Handler()))
+	s.sockets.init(c.Limits.Connections)
+
+	var history subs.History
+	if c.Bus.memory {
+		s.source = memory.New()
+	} else {
+		db, err := pg.New(pg.Config{
+			DatabaseURL: c.DatabaseURL, PoolURL: c.PoolURL, Log: s.log, OnCatalog: s.follow,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("notifyql: %w", err)
+		}
+		s.source, s.database, history = database{db}, db, db
+	}
+	s.hub = subs.New(subs.Options{
+		TailBytes: c.Limits.TailBytes, EncodeTimeout: c.Limits.ResolverTimeout, History: history, Logger: s.log,
+	})
+	// Fields that don't fit are found now, not when the database answers.
+	schema, _, err := gql.Build(catalog.Catalog{}, c.Fields)
+	if err != nil {
+		return nil, fmt.Errorf("notifyql: %w", err)
+	}
+	if c.Bus.memory {
+		s.schema.Store(schema)
+	}
+	return s, nil
+}
+
+// Run serves until ctx ends: it takes changes in, follows the schema, and at the end closes all sockets with 1012, so
+// that clients come back, and waits for them, for DrainTimeout at most. It returns nil after that, and an error, at once, for what waiting can't mend: a
+// wrong URL, a missing migration. A database that is down is waited for. Run is called once.
+func (s *Server) Run(ctx context.Context) error {
+	if s.ran.Swap(true) {
+		return errors.New("notifyql: Run was called before; make a new Server")
+	}
+	defer close(s.ended)
+	// The source outlives ctx until the sockets are closed, so that what is on its way arrives.
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	failed := make(chan error, 1)
+	go func() { failed <- s.source.Run(inner, s.emit) }()
+
+	var err error
+	select {
+	case err = <-failed:
+		s.sockets.drain(s.cfg.DrainTimeout)
+	case <-ctx.Done():
+		s.sockets.drain(s.cfg.DrainTimeout)
+		stop()
+		err = <-failed
+	}
+	s.hub.Close()
+	if s.database != nil {
+		s.database.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("notifyql: %w", err)
+	}
+	return nil
+}
+
+// Ready is closed once changes flow and subscriptions can begin.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+func (s *Server) awaitReady(ctx context.Context) error {
+	select {
+	case <-s.ready:
+		return nil
+	default:
+	}
+	select {
+	case <-s.ready:
+		return nil
+	case <-s.ended:
+		return errors.New("notifyql: the server has ended")
+	case <-ctx.Done():
+		return fmt.Errorf("notifyql: the server is not ready: %w", ctx.Err())
+	}
+}
+
+// emit takes an input to the feed and what comes of it to where it belongs. The source calls it from its goroutines.
+func (s *Server) emit(in feed.Input) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	txns, actions := s.machine.Step(time.Now(), in)
+	s.hub.Dispatch(txns)
+	for _, a := range actions {
+		s.source.Do(a)
+	}
+	switch in.(type) {
+	case feed.Opened:
+		s.opened = true
+		s.connected.Store(true)
+		s.maybeReady()
+	case feed.Lost:
+		s.connected.Store(false)
+	}
+}
+
+// follow makes the schema anew from what the database has. Subscriptions whose table changed under them end and say
+// so; others notice nothing.
+func (s *Server) follow(c catalog.Catalog) {
+	schema, notes, err := gql.Build(c, s.cfg.Fields)
+	if err != nil {
+		s.log.Error("the schema can't be made; the one before stays", "error", err)
+		return
+	}
+	for _, n := range notes {
+		s.log.Warn("schema", "problem", n.String())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.schema.Store(schema)
+	s.hub.Recheck(func(p subs.Plan) error { return schema.Recheck(p) })
+	s.maybeReady()
+}
+
+// maybeReady is called with mu held.
+func (s *Server) maybeReady() {
+	if s.opened && s.schema.Load() != nil {
+		s.readyOnce.Do(func() { close(s.ready) })
+	}
+}
+
+// SDL returns the present schema in the schema definition language; empty before the server is ready.
+func (s *Server) SDL() string {
+	if schema := s.schema.Load(); schema != nil {
+		return schema.SDL()
+	}
+	return ""
+}

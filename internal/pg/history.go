@@ -117,7 +117,7 @@ func readOrder(ctx context.Context, pool *pgxpool.Pool, xid change.XID, after in
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
-	canonical(keys)
+	change.Canonical(keys)
 	seqs := make([]int64, len(keys))
 	for i := range keys {
 		seqs[i] = keys[i].Seq

@@ -208,7 +208,7 @@ func (r *txnReader) txns(l *lacking) []change.Txn {
 	txns := make([]change.Txn, 0, len(list))
 	for _, t := range list {
 		if t.unordered {
-			canonical(t.Changes)
+			change.Canonical(t.Changes)
 		}
 		t.Continued = l.continues(t.XID)
 		txns = append(txns, t.Txn)

@@ -35,14 +35,8 @@ var ErrNotInstalled = errors.New("no Postgres on this machine")
 // scripts/setup.sh put into the repository's .cache, because more programs come with them.
 func find(ctx context.Context, major string) (install, error) {
 	for _, dirs := range [][]string{systemDirs(), cacheDirs()} {
-		var found []install
-		for _, bin := range dirs {
-			if i, ok := inspect(ctx, bin); ok && (major == "" || i.major() == major) {
-				found = append(found, i)
-			}
-		}
-		if len(found) > 0 {
-			return slices.MaxFunc(found, func(a, b install) int { return a.number() - b.number() }), nil
+		if i, ok := newest(ctx, dirs, major); ok {
+			return i, nil
 		}
 	}
 	if err := ctx.Err(); err != nil {
@@ -52,6 +46,20 @@ func find(ctx context.Context, major string) (install, error) {
 		return install{}, fmt.Errorf("%w of version %s: get it with scripts/setup.sh postgres-%s", ErrNotInstalled, major, major)
 	}
 	return install{}, fmt.Errorf("%w: install it (Debian: apt-get install postgresql), or run scripts/setup.sh demo", ErrNotInstalled)
+}
+
+// newest is the newest Postgres in dirs, of the major version if one is given.
+func newest(ctx context.Context, dirs []string, major string) (install, bool) {
+	var found []install
+	for _, bin := range dirs {
+		if i, ok := inspect(ctx, bin); ok && (major == "" || i.major() == major) {
+			found = append(found, i)
+		}
+	}
+	if len(found) == 0 {
+		return install{}, false
+	}
+	return slices.MaxFunc(found, func(a, b install) int { return a.number() - b.number() }), true
 }
 
 func (i install) number() int {

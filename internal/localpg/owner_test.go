@@ -52,12 +52,9 @@ type owned struct {
 // own starts such a process, as user.
 func own(t *testing.T, as *syscall.SysProcAttr) owned {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), publicCopy(t, self))
-	cmd.Dir = "/"
+	home := publicHome(t)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(home, "owner"))
+	cmd.Dir = home
 	cmd.Env = append(os.Environ(), holdServer+"=1", "TMPDIR=/tmp")
 	cmd.SysProcAttr = as
 	stdin, err := cmd.StdinPipe()
@@ -79,26 +76,44 @@ func own(t *testing.T, as *syscall.SysProcAttr) owned {
 	return o
 }
 
-// publicCopy puts a program where every user can run it: go test's own folder is closed to others.
-func publicCopy(t *testing.T, program string) string {
+// publicHome makes a folder that every user can enter, with this program in it and, where Start looks for it, a Postgres:
+// go test's own folder, and perhaps the whole repository, are closed to others.
+func publicHome(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "localpg-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	to := filepath.Join(dir, "owner")
-	b, err := os.ReadFile(program)
-	if err == nil {
-		err = os.WriteFile(to, b, 0o755)
-	}
+	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return to
+	program, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inst, err := find(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, to := filepath.Dir(inst.bin), filepath.Join(dir, ".cache", "postgres-any")
+	place := func() error { return os.Symlink(from, to) }
+	if !(user{other: true}).reaches(inst.bin) {
+		place = func() error { return os.CopyFS(to, os.DirFS(from)) }
+	}
+	for _, err := range []error{
+		os.Chmod(dir, 0o755),
+		os.WriteFile(filepath.Join(dir, "owner"), program, 0o755),
+		os.WriteFile(filepath.Join(dir, "go.mod"), nil, 0o644),
+		os.Mkdir(filepath.Join(dir, ".cache"), 0o755),
+		place(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 // nothingLeft waits for all traces of the server to go.

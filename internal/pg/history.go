@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -165,26 +166,33 @@ type page struct {
 	limit   int
 }
 
-// pageRows reads rows of one topic and some tenants, those of a range of seqs. From where the images weigh too much rows are
-// cut off, but never the first.
+// pageBehind and pageAmong read rows of one topic and some tenants, behind a seq or with one of some seqs. From where the images
+// weigh too much rows are cut off, but never the first.
 const (
-	pageRowsOf = `
+	pageOf = `
 	select ` + logColumns + `, case when c.nth = 1 or not c.heavy then c.old end, case when c.nth = 1 or not c.heavy then c.new end,
 	       c.nth > 1 and c.heavy
 	from (
 		select c.*, row_number() over (order by c.seq) as nth, sum(` + logWeight + `) over (order by c.seq) > 4194304 as heavy
-		from (
-			select c.* from notifyql.change c
-			where c.xid = $1::xid8 and `
-	pageRowsIn = `
+		from (`
+	pageFilter = `
 			  and c.watch = $2::integer and c.channel is not distinct from $3::text
-			  and (c.shared or c.op = 'T' or c.tenant = any($4::text[]) or c.old_tenant = any($4::text[]))
-			order by c.xid, c.seq limit $5::bigint
+			  and (c.shared or c.op = 'T' or c.tenant = any($4::text[]) or c.old_tenant = any($4::text[]))`
+	pageBy = `
 		) c
 	) c
 	order by c.seq`
-	pageBehind = pageRowsOf + `c.seq > $6::bigint` + pageRowsIn
-	pageAmong  = pageRowsOf + `c.seq = any($6::bigint[])` + pageRowsIn
+	pageBehind = pageOf + `
+			select c.* from notifyql.change c
+			where c.xid = $1::xid8 and c.seq > $6::bigint` + pageFilter + `
+			order by c.xid, c.seq limit $5::bigint` + pageBy
+	pageAmong = pageOf + `
+			select c.* from pg_catalog.unnest($6::bigint[]) among (seq)
+			cross join lateral (
+				select c.* from notifyql.change c where c.xid = $1::xid8 and c.seq = among.seq limit 1 -- one look-up each
+			) c
+			where true` + pageFilter + `
+			limit $5::bigint` + pageBy
 )
 
 // rows reads the page's changes that are of the range, in the order of seq.
@@ -193,11 +201,19 @@ func (p *page) rows(ctx context.Context, pool *pgxpool.Pool, query string, of an
 	if p.topic.Channel != "" {
 		channel = &p.topic.Channel
 	}
-	rows, err := pool.Query(ctx, query, uint64(p.xid), int32(p.topic.Watch), channel, p.tenants, int64(p.limit)+1, of)
-	if err != nil {
-		return nil, false, err
-	}
-	defer rows.Close()
+	var batch pgx.Batch
+	beginReading(&batch)
+	batch.Queue(query, uint64(p.xid), int32(p.topic.Watch), channel, p.tenants, int64(p.limit)+1, of).Query(func(rows pgx.Rows) error {
+		cs, more, err = p.scan(rows)
+		return err
+	})
+	batch.Queue(endReading)
+	err = pool.SendBatch(ctx, &batch).Close()
+	return cs, more, err
+}
+
+// scan takes the page out of the rows, which may be more than it holds.
+func (p *page) scan(rows pgx.Rows) (cs []change.Change, more bool, err error) {
 	var row logRow
 	var cut bool
 	bytes := 0

@@ -18,6 +18,18 @@ const logColumns = `c.xid, c.seq, c.at, c.watch, c.op::text, c.flags, c.shared, 
 // logWeight is about how many bytes a row's images take as they are stored: what the server can say without unpacking them.
 const logWeight = `coalesce(pg_catalog.pg_column_size(c.old), 0) + coalesce(pg_catalog.pg_column_size(c.new), 0)`
 
+// beginReading begins the transaction in which the log is read, of one snapshot and without an xid. The log has next to no
+// statistics, and is read by ranges of its index in their order whatever they say: a plan that sorts, or that collects a range
+// before it is read, reads all of it for each page.
+func beginReading(batch *pgx.Batch) {
+	batch.Queue("begin isolation level repeatable read, read only")
+	batch.Queue(`
+	select pg_catalog.set_config(name, value, true)
+	from (values ('enable_sort', 'off'), ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off'), ('jit', 'off'), ('plan_cache_mode', 'force_generic_plan')) s (name, value)`)
+}
+
+const endReading = "commit"
+
 // logRow takes rows of the log out of a result, one after the other.
 type logRow struct {
 	xid                                   uint64

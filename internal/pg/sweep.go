@@ -101,11 +101,7 @@ func (s *sweeper) sweep(ctx context.Context, a feed.Sweep, emit func(feed.Input)
 	return s.sweepLarge(ctx, conn.Conn(), a.ID, &l, emit)
 }
 
-// beginSweep begins the transaction of a sweep, and takes its snapshot. It must have no xid.
-const (
-	beginSweep    = `begin isolation level repeatable read, read only`
-	sweepSnapshot = `select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery()`
-)
+const sweepSnapshot = `select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery()`
 
 // smallSweep reads all that the frontier lacks, if it is little. It is two ordered index scans, which an "or" would not be.
 // From where the images weigh too much they are left out: such rows are only counted.
@@ -126,7 +122,7 @@ func sweepSmall(ctx context.Context, conn *pgx.Conn, l *lacking) (swept feed.Swe
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	var batch pgx.Batch
-	batch.Queue(beginSweep)
+	beginReading(&batch)
 	batch.Queue(sweepSnapshot).QueryRow(func(row pgx.Row) error {
 		swept.Snapshot, err = scanSnapshot(row)
 		return err
@@ -135,7 +131,7 @@ func sweepSmall(ctx context.Context, conn *pgx.Conn, l *lacking) (swept feed.Swe
 	batch.Queue(smallSweep, l.args(l.xip, l.xmax)...).Query(func(rows pgx.Rows) error {
 		return read.rows(rows)
 	})
-	batch.Queue("commit")
+	batch.Queue(endReading)
 	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
 		return swept, false, err
 	}

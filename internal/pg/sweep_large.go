@@ -27,22 +27,26 @@ func (t *listed) large() bool { return t.rows > wholeRows || t.bytes > wholeByte
 // sweepLarge sweeps whatever there is, in parts: first it lists the transactions, then it reads them in order, the small
 // ones several at a time, and makes stubs of the large ones.
 func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, id int, l *lacking, emit func(feed.Input)) error {
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
-	if err != nil {
+	var batch pgx.Batch
+	beginReading(&batch)
+	var snapshot change.Snapshot
+	var err error
+	batch.Queue(sweepSnapshot).QueryRow(func(row pgx.Row) error {
+		snapshot, err = scanSnapshot(row)
+		return err
+	})
+	// Whatever comes, the transaction must end: it has only read. On a connection that is lost this does no harm.
+	defer conn.Exec(context.WithoutCancel(ctx), endReading)
+	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
 		return err
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx)) // it has only read
-	snapshot, err := scanSnapshot(tx.QueryRow(ctx, sweepSnapshot))
-	if err != nil {
-		return err
-	}
-	list, err := listTxns(ctx, tx, l)
+	list, err := listTxns(ctx, conn, l)
 	if err != nil {
 		return err
 	}
 	for len(list) > 0 {
 		var txns []change.Txn
-		if txns, list, err = readPart(ctx, tx, l, list); err != nil {
+		if txns, list, err = readPart(ctx, conn, l, list); err != nil {
 			return err
 		}
 		emit(feed.Swept{ID: id, Snapshot: snapshot, Txns: txns, More: len(list) > 0})
@@ -54,37 +58,40 @@ func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, id int, l *lac
 	return nil
 }
 
-// listPage sums up the next rows behind ($5, $6), by transaction: first of those that ran when the frontier's snapshot was
-// taken, then of the later ones. The range is one comparison of the index's columns.
+// listRunning and listLater sum up the next rows behind ($5, $6) by transaction, of those that ran when the frontier's snapshot
+// was taken, and of the later ones.
 const (
-	listPageOf = `
+	listNext = `
 	select p.xid, count(*), max(p.seq), sum(p.weight)
 	from (select c.xid, c.seq, ` + logWeight + ` as weight from notifyql.change c
-	      where `
-	listPageBy = ` and (c.xid, c.seq) > ($5::xid8, $6::bigint) and ` + logLacks + `
+	      where ` + logLacks + ` and (c.xid, c.seq) > ($5::xid8, $6::bigint)`
+	listBy = `
 	      order by c.xid, c.seq limit 5000) p
 	group by p.xid order by p.xid`
-	listRunning = listPageOf + `c.xid = any($7::xid8[])` + listPageBy
-	listLater   = listPageOf + `c.xid >= $7::xid8` + listPageBy
+	listRunning = listNext + ` and c.xid = any($7::xid8[])` + listBy
+	listLater   = listNext + listBy
 )
 
 // listTxns lists the transactions that the frontier lacks, in the order in which they are to be dispatched.
-func listTxns(ctx context.Context, tx pgx.Tx, l *lacking) ([]listed, error) {
-	list, err := listRange(ctx, tx, nil, listRunning, l, l.xip)
+func listTxns(ctx context.Context, conn *pgx.Conn, l *lacking) ([]listed, error) {
+	list, err := listRange(nil, 0, 0, func(xid uint64, seq int64) (pgx.Rows, error) {
+		from, _ := slices.BinarySearch(l.xip, xid)
+		return conn.Query(ctx, listRunning, l.args(xid, seq, l.xip[from:])...)
+	}, lastOf(ctx, conn))
 	if err == nil {
-		list, err = listRange(ctx, tx, list, listLater, l, l.xmax)
+		list, err = listRange(list, l.xmax-1, math.MaxInt64, func(xid uint64, seq int64) (pgx.Rows, error) {
+			return conn.Query(ctx, listLater, l.args(xid, seq)...)
+		}, lastOf(ctx, conn))
 	}
 	slices.SortFunc(list, func(a, b listed) int { return l.order(a.xid, a.last, b.xid, b.last) })
 	return list, err
 }
 
 // listRange appends the transactions of one range. Of a large one not every row is looked at.
-func listRange(ctx context.Context, tx pgx.Tx, list []listed, query string, l *lacking, of any) ([]listed, error) {
-	var xid uint64
-	var seq int64
+func listRange(list []listed, xid uint64, seq int64, next func(xid uint64, seq int64) (pgx.Rows, error), lastOf func(xid uint64) (int64, error)) ([]listed, error) {
 	for {
 		looked, n := int64(0), len(list)
-		rows, err := tx.Query(ctx, query, l.args(xid, seq, of)...)
+		rows, err := next(xid, seq)
 		if err != nil {
 			return nil, err
 		}
@@ -111,7 +118,7 @@ func listRange(ctx context.Context, tx pgx.Tx, list []listed, query string, l *l
 		last := &list[len(list)-1]
 		xid, seq = uint64(last.xid), last.last
 		if last.large() {
-			if err := tx.QueryRow(ctx, lastSeq, xid).Scan(&last.last); err != nil {
+			if last.last, err = lastOf(xid); err != nil {
 				return nil, err
 			}
 			seq = math.MaxInt64
@@ -119,12 +126,20 @@ func listRange(ctx context.Context, tx pgx.Tx, list []listed, query string, l *l
 	}
 }
 
+// lastOf finds a transaction's last seq by the index.
+func lastOf(ctx context.Context, conn *pgx.Conn) func(xid uint64) (int64, error) {
+	return func(xid uint64) (last int64, err error) {
+		err = conn.QueryRow(ctx, lastSeq, xid).Scan(&last)
+		return last, err
+	}
+}
+
 const lastSeq = `select c.seq from notifyql.change c where c.xid = $1::xid8 order by c.xid desc, c.seq desc limit 1`
 
 // readPart reads the first transactions of the list, as many as make a part of the answer, and returns the rest of it.
-func readPart(ctx context.Context, tx pgx.Tx, l *lacking, list []listed) ([]change.Txn, []listed, error) {
+func readPart(ctx context.Context, conn *pgx.Conn, l *lacking, list []listed) ([]change.Txn, []listed, error) {
 	if list[0].large() {
-		t, err := readStub(ctx, tx, l, list[0])
+		t, err := readStub(ctx, conn, l, list[0])
 		return []change.Txn{t}, list[1:], err
 	}
 	var xids []uint64
@@ -137,12 +152,12 @@ func readPart(ctx context.Context, tx pgx.Tx, l *lacking, list []listed) ([]chan
 		xids = append(xids, uint64(t.xid))
 	}
 	var read txnReader
-	if err := read.xids(ctx, tx, l, xids); err != nil {
+	if err := read.xids(ctx, conn, l, xids); err != nil {
 		return nil, nil, err
 	}
 	if read.cut {
 		// The images are much larger than they are stored.
-		t, err := readStub(ctx, tx, l, list[0])
+		t, err := readStub(ctx, conn, l, list[0])
 		return []change.Txn{t}, list[1:], err
 	}
 	return read.txns(l), list[len(xids):], nil
@@ -155,8 +170,8 @@ const sweepWhole = `
 	where c.xid = any($5::xid8[]) and ` + logLacks + `
 	order by c.xid, c.seq`
 
-func (r *txnReader) xids(ctx context.Context, tx pgx.Tx, l *lacking, xids []uint64) error {
-	rows, err := tx.Query(ctx, sweepWhole, l.args(xids)...)
+func (r *txnReader) xids(ctx context.Context, conn *pgx.Conn, l *lacking, xids []uint64) error {
+	rows, err := conn.Query(ctx, sweepWhole, l.args(xids)...)
 	if err != nil {
 		return err
 	}
@@ -171,12 +186,12 @@ const stubScopes = `
 	where c.xid = $1::xid8 and c.seq > $2::bigint
 	limit $3`
 
-func readStub(ctx context.Context, tx pgx.Tx, l *lacking, t listed) (change.Txn, error) {
+func readStub(ctx context.Context, conn *pgx.Conn, l *lacking, t listed) (change.Txn, error) {
 	txn := change.Txn{XID: t.xid, Continued: l.continues(t.xid), Stub: &change.Stub{LastSeq: t.last}}
 	if txn.Continued {
 		txn.Stub.AfterSeq = l.openSeq
 	}
-	rows, err := tx.Query(ctx, stubScopes, uint64(t.xid), txn.Stub.AfterSeq, maxScopes+1)
+	rows, err := conn.Query(ctx, stubScopes, uint64(t.xid), txn.Stub.AfterSeq, maxScopes+1)
 	if err != nil {
 		return txn, err
 	}

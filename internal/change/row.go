@@ -44,8 +44,16 @@ func (r *Row) Get(name string, hint int) ([]byte, bool) {
 }
 
 // Parse takes an image apart, reusing r's memory. The image comes from the database, but a log can be damaged: whatever
-// the bytes, Parse ends, and an error says where it stopped.
+// the bytes, Parse ends, and an error says where it stopped. After an error the row has no columns.
 func (r *Row) Parse(image []byte) error {
+	err := r.parse(image)
+	if err != nil {
+		r.fields = r.fields[:0]
+	}
+	return err
+}
+
+func (r *Row) parse(image []byte) error {
 	r.fields = r.fields[:0]
 	if r.fields == nil {
 		r.fields = make([]field, 0, 16)
@@ -56,28 +64,28 @@ func (r *Row) Parse(image []byte) error {
 	}
 	i = skipSpace(image, i+1)
 	if i < len(image) && image[i] == '}' {
-		return nil
+		return end(image, i+1)
 	}
 	for {
 		if i >= len(image) || image[i] != '"' {
 			return at(i)
 		}
-		end := skipString(image, i)
-		if end < 0 {
+		after := skipString(image, i)
+		if after < 0 {
 			return at(i)
 		}
-		key := image[i+1 : end-1]
-		i = skipSpace(image, end)
+		key := image[i+1 : after-1]
+		i = skipSpace(image, after)
 		if i >= len(image) || image[i] != ':' {
 			return at(i)
 		}
 		i = skipSpace(image, i+1)
-		end = skipValue(image, i)
-		if end < 0 {
+		after = skipValue(image, i)
+		if after < 0 {
 			return at(i)
 		}
-		r.fields = append(r.fields, field{key: text(key), value: image[i:end]})
-		i = skipSpace(image, end)
+		r.fields = append(r.fields, field{key: text(key), value: image[i:after]})
+		i = skipSpace(image, after)
 		if i >= len(image) {
 			return at(i)
 		}
@@ -85,7 +93,7 @@ func (r *Row) Parse(image []byte) error {
 		case ',':
 			i = skipSpace(image, i+1)
 		case '}':
-			return nil
+			return end(image, i+1)
 		default:
 			return at(i)
 		}
@@ -93,6 +101,14 @@ func (r *Row) Parse(image []byte) error {
 }
 
 func at(i int) error { return fmt.Errorf("image breaks off at byte %d: %w", i, ErrNoObject) }
+
+// end checks that nothing follows the object that ends before i.
+func end(image []byte, i int) error {
+	if i = skipSpace(image, i); i < len(image) {
+		return at(i)
+	}
+	return nil
+}
 
 func skipSpace(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {

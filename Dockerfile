@@ -1,0 +1,20 @@
+# The server alone: one static binary, the certificates to trust, no shell. `notifyql health` is its health check.
+
+FROM --platform=$BUILDPLATFORM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN --mount=type=cache,target=/go/pkg/mod go mod download
+COPY . .
+ARG TARGETOS TARGETARCH
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
+    go build -trimpath -buildvcs=false -ldflags="-s -w" -o /notifyql ./cmd/server
+
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /notifyql /notifyql
+USER 65532:65532
+EXPOSE 8000
+HEALTHCHECK --interval=5s --timeout=4s --start-period=10s CMD ["/notifyql", "health"]
+ENTRYPOINT ["/notifyql"]
+CMD ["serve"]

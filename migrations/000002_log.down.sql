@@ -1,0 +1,2 @@
+drop table notifyql.change;
+drop sequence notifyql.change_seq;

@@ -1,0 +1,325 @@
+-- Watching a table. watch runs as its caller: that he can make the triggers, fire always, proves his right to the table.
+-- What it needs of ours it does through reserve, confirm and forget, which run as the owner and which anybody with the
+-- right to watch may call for any table: they believe only what the table's triggers say.
+
+-- watch_args is what the row trigger of a watch carries: its id for capture, and its settings as proof for confirm.
+create function notifyql.watch_args(
+  id integer, tenant_attnum smallint, shared boolean, exclude smallint[], type_name text, field_name text, ignore_rls boolean
+) returns text[]
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select array[
+    id::text,
+    jsonb_build_object('tenant_attnum', tenant_attnum, 'shared', shared, 'exclude', exclude, 'type_name', type_name,
+                       'field_name', field_name, 'ignore_rls', ignore_rls)::text]
+$$;
+
+-- has_triggers tells whether the table has our triggers just as a watch makes them.
+create function notifyql.has_triggers(tbl regclass, args text[]) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select count(*) = 2
+    from pg_trigger t
+   where t.tgrelid = tbl and t.tgenabled = 'A' and t.tgqual is null and t.tgconstraint = 0 and t.tgattr = ''
+     and (t.tgname = ' notifyql' and t.tgfoid = 'notifyql.capture'::regproc
+          and t.tgtype = 1 | 4 | 8 | 16            -- row, insert, delete, update; and after
+          and t.tgargs = convert_to(args[1], getdatabaseencoding()) || '\x00'
+                      || convert_to(args[2], getdatabaseencoding()) || '\x00'
+          or t.tgname = ' notifyql truncate' and t.tgfoid = 'notifyql.truncated'::regproc
+          and t.tgtype = 32
+          and t.tgargs = convert_to(args[1], getdatabaseencoding()) || '\x00')
+$$;
+
+-- needs_pins tells whether the text of a table's values depends on settings that sessions often change, TimeZone above
+-- all; capture looks at the others for every row. What it does not know counts as such.
+create function notifyql.needs_pins(tbl regclass) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with recursive part as (
+    select a.atttypid as type
+      from pg_attribute a where a.attrelid = tbl and a.attnum > 0 and not a.attisdropped
+    union
+    select p.type
+      from part join pg_type t on t.oid = part.type
+      left join pg_range r on r.rngtypid = t.oid
+      cross join lateral (
+        select nullif(t.typbasetype, 0)
+        union all select nullif(t.typelem, 0)
+        union all select r.rngsubtype
+        union all select a.atttypid from pg_attribute a
+                   where a.attrelid = nullif(t.typrelid, 0) and a.attnum > 0 and not a.attisdropped) p(type)
+     where p.type is not null
+  )
+  select coalesce(bool_or(
+           -- A timestamptz alone is written with its offset, but not within a range.
+           t.typtype in ('r', 'm') or t.oid = 'money'::regtype
+           or t.typtype = 'b' and t.typnamespace <> 'pg_catalog'::regnamespace and t.typelem = 0), false)
+    from part join pg_type t on t.oid = part.type
+$$;
+
+-- say_watched tells the nodes to read the catalog again.
+create function notifyql.say_watched(id integer) returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select pg_notify(channel, concat('[1,"W",', id, ']')) from notifyql.secret
+$$;
+
+-- reserve gives the table's id, a new one if it has none.
+create function notifyql.reserve(tbl regclass) returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  result integer;
+begin
+  -- A restored dump may have left the id of a table by this name, or of another by this oid.
+  delete from notifyql.watch where rel = tbl and rel_oid <> tbl or rel_oid = tbl and rel <> tbl;
+  insert into notifyql.watch (rel, rel_oid, channel, slot_seconds)
+  select tbl, tbl, s.channel, t.slot_seconds from notifyql.secret s, notifyql.setting t
+      on conflict (rel) do nothing
+  returning id into result;
+  if not found then
+    select id into result from notifyql.watch where rel = tbl for update;
+  end if;
+  return result;
+end
+$$;
+
+-- confirm takes over the settings that the table's triggers prove.
+create function notifyql.confirm(
+  tbl regclass, tenant_attnum smallint, shared boolean, exclude smallint[], type_name text, field_name text, ignore_rls boolean
+) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  w notifyql.watch;
+begin
+  select * into w from notifyql.watch where rel = tbl for update;
+  if not found or not notifyql.has_triggers(tbl, notifyql.watch_args(
+       w.id, tenant_attnum, shared, exclude, type_name, field_name, ignore_rls)) then
+    raise exception 'the triggers on % are not those that notifyql.watch makes with these settings', tbl
+      using errcode = 'object_not_in_prerequisite_state', hint = 'Call notifyql.watch.';
+  end if;
+  update notifyql.watch
+     set shared        = confirm.shared,
+         tenant_attnum = confirm.tenant_attnum,
+         tenant_column = (select attname from pg_attribute where attrelid = tbl and attnum = confirm.tenant_attnum),
+         exclude       = confirm.exclude,
+         type_name     = confirm.type_name,
+         field_name    = confirm.field_name,
+         ignore_rls    = confirm.ignore_rls,
+         pinned        = notifyql.needs_pins(tbl),
+         partitioned   = (select relkind = 'p' from pg_class where oid = tbl),
+         confirmed     = true,
+         xid           = pg_current_xact_id()
+   where id = w.id;
+  perform notifyql.say_watched(w.id);
+end
+$$;
+
+-- forget drops the watch of a table that has no trigger of ours any more.
+create function notifyql.forget(tbl regclass) returns boolean
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  gone integer;
+begin
+  if exists (select from pg_trigger where tgrelid = tbl and tgname in (' notifyql', ' notifyql truncate')) then
+    raise exception '% still has the triggers of notifyql.watch', tbl
+      using errcode = 'object_not_in_prerequisite_state', hint = 'Call notifyql.unwatch.';
+  end if;
+  delete from notifyql.watch where rel = tbl returning id into gone;
+  if gone is null then
+    return false;
+  end if;
+  perform notifyql.say_watched(gone);
+  return true;
+end
+$$;
+
+-- refusal says why a table cannot be watched, and what to do: two texts, or no row.
+create function notifyql.refusal(tbl regclass, ignore_rls boolean) returns table (reason text, hint text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select r.reason, r.hint
+    from pg_class c
+    cross join lateral (values
+      (c.relnamespace in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace, 'pg_toast'::regnamespace)
+         or c.relnamespace = 'notifyql'::regnamespace,
+       'it is a system table', 'Watch a table of your own.'),
+      (c.relkind = 'v', 'it is a view', 'Watch the tables it selects from.'),
+      (c.relkind = 'm', 'it is a materialized view', 'Watch the tables it selects from.'),
+      (c.relkind = 'f', 'it is a foreign table: writes at its source fire no trigger here', 'Watch it where it lives.'),
+      (c.relkind not in ('r', 'p', 'v', 'm', 'f'), 'it is not a table', 'Watch a table.'),
+      (c.relpersistence = 't', 'it is a temporary table, which no subscriber could read', 'Watch a permanent table.'),
+      (exists (select from pg_inherits i join pg_class k on k.oid = i.inhrelid
+                where i.inhparent = c.oid and not k.relispartition),
+       'tables inherit from it: a write to one of them would fire no trigger here',
+       'Watch the inheriting tables, or make it a partitioned table.'),
+      (not c.relispartition and exists (select from pg_inherits where inhrelid = c.oid),
+       'it inherits from another table: what is read through that would not show here',
+       'Remove the inheritance with ALTER TABLE … NO INHERIT, or use a partitioned table.'),
+      (c.relispartition and exists (
+         select from pg_partition_ancestors(c.oid) a join pg_trigger t on t.tgrelid = a.relid
+          where a.relid <> c.oid and t.tgname = ' notifyql'),
+       'it is a partition of a watched table', 'Its changes arrive as those of ' || pg_partition_root(c.oid)::text || '.'),
+      (not coalesce(ignore_rls, false) and exists (
+         select from pg_class p
+          where p.relrowsecurity
+            and p.oid in (select c.oid union all select relid from pg_partition_tree(c.oid))),
+       'row level security is on, and subscribers do not pass its policies: they see all rows of their tenant',
+       'Accept that with ignore_rls => true.')
+    ) r(refused, reason, hint)
+   where c.oid = tbl and r.refused
+   limit 1
+$$;
+
+-- watch makes every change of the table known to subscribers. It says what it refuses and why; called again with the
+-- same settings it does nothing, with others it changes them.
+create function notifyql.watch(
+  tbl           regclass,
+  tenant_column name    default 'tenant_id',
+  shared        boolean default false,
+  exclude       name[]  default '{}',
+  type_name     text    default null,
+  field_name    text    default null,
+  ignore_rls    boolean default false
+) returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '2s'
+set client_min_messages = 'warning'
+as $$
+declare
+  no     record;  -- why not
+  tenant record;  -- the tenant's column
+  hidden smallint[];
+  wrong  text;
+  watch_id integer;
+  args   text[];
+begin
+  if tbl is null or not exists (select from pg_class where oid = tbl) then
+    raise exception 'cannot watch: no such table' using errcode = 'undefined_table',
+      hint = 'Name the table as in notifyql.watch(''schema.table'').';
+  end if;
+  select * into no from notifyql.refusal(tbl, ignore_rls);
+  if found then
+    raise exception 'cannot watch %: %', tbl, no.reason using errcode = 'feature_not_supported', hint = no.hint;
+  end if;
+
+  shared := coalesce(shared, false);
+  if not shared then
+    select a.attnum, a.atttypid::regtype as type into tenant
+      from pg_attribute a where a.attrelid = tbl and a.attname = watch.tenant_column and a.attnum > 0 and not a.attisdropped;
+    if not found then
+      raise exception 'cannot watch %: it has no tenant column %', tbl, coalesce(quote_ident(tenant_column), 'null')
+        using errcode = 'undefined_column',
+              hint = 'Name it with tenant_column => ''…'', or show every row to every tenant with shared => true.';
+    end if;
+    if tenant.type not in ('smallint', 'integer', 'bigint', 'numeric', 'text', 'varchar', 'name', 'uuid', 'boolean') then
+      raise exception 'cannot watch %: its tenant column % is of type %', tbl, quote_ident(tenant_column), tenant.type
+        using errcode = 'feature_not_supported',
+              hint = 'A tenant is a smallint, integer, bigint, numeric, text, varchar, name, uuid or boolean; a stored generated column can make one.';
+    end if;
+  end if;
+
+  select array_agg(a.attnum order by a.attnum), string_agg(quote_ident(e.name), ', ') filter (where a.attnum is null)
+    into hidden, wrong
+    from unnest(exclude) e(name)
+    left join pg_attribute a on a.attrelid = tbl and a.attname = e.name and a.attnum > 0 and not a.attisdropped;
+  if wrong is not null then
+    raise exception 'cannot exclude %: % has no such column', wrong, tbl using errcode = 'undefined_column',
+      hint = 'Name columns of the table in exclude => ''{…}''.';
+  end if;
+  hidden := coalesce(hidden, '{}');
+  if tenant.attnum = any (hidden) then
+    raise exception 'cannot exclude %: it is the tenant column', quote_ident(tenant_column)
+      using errcode = 'invalid_parameter_value', hint = 'Every subscriber knows its tenant: leave it in.';
+  end if;
+
+  watch_id := notifyql.reserve(tbl);
+  args := notifyql.watch_args(watch_id, tenant.attnum, shared, hidden, type_name, field_name, coalesce(ignore_rls, false));
+  if exists (select from notifyql.watched w where w.id = watch_id and w.state = 'watched') and notifyql.has_triggers(tbl, args) then
+    return watch_id;
+  end if;
+
+  execute format('drop trigger if exists " notifyql" on %s', tbl);
+  execute format('drop trigger if exists " notifyql truncate" on %s', tbl);
+  execute format('create trigger " notifyql" after insert or update or delete on %s '
+                 'for each row execute function notifyql.capture(%L, %L)', tbl, args[1], args[2]);
+  execute format('create trigger " notifyql truncate" after truncate on %s '
+                 'for each statement execute function notifyql.truncated(%L)', tbl, args[1]);
+  execute format('alter table %s enable always trigger " notifyql", enable always trigger " notifyql truncate"', tbl);
+  perform notifyql.confirm(tbl, tenant.attnum, shared, hidden, type_name, field_name, coalesce(ignore_rls, false));
+  return watch_id;
+end
+$$;
+
+-- unwatch ends it, and tells whether the table was watched. What was logged stays until it is too old.
+create function notifyql.unwatch(tbl regclass) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '2s'
+as $$
+begin
+  if exists (select from pg_trigger where tgrelid = tbl and tgname in (' notifyql', ' notifyql truncate')) then
+    execute format('drop trigger if exists " notifyql" on %s', tbl);
+    execute format('drop trigger if exists " notifyql truncate" on %s', tbl);
+  end if;
+  return notifyql.forget(tbl);
+end
+$$;
+
+-- watched lists the watched tables. state is 'watched', or what is wrong: then nothing, or nothing of a tenant's,
+-- reaches subscribers until it is put right.
+create view notifyql.watched as
+select w.id,
+       w.rel as tbl,
+       w.tenant_column,
+       w.shared,
+       array(select a.attname from pg_attribute a
+              where a.attrelid = w.rel and a.attnum = any (w.exclude) and not a.attisdropped order by a.attnum) as exclude,
+       w.type_name,
+       w.field_name,
+       w.ignore_rls,
+       case
+         when c.oid is null then 'the table is gone'
+         when w.rel <> w.rel_oid then 'the database was restored: watch the table again'
+         when not w.confirmed then 'watching it was not finished: watch the table again'
+         when (select count(*) from pg_trigger t
+                where t.tgrelid = w.rel and t.tgname in (' notifyql', ' notifyql truncate') and t.tgenabled = 'A') < 2
+           then 'its triggers are disabled or gone: watch the table again'
+         when not w.shared and not exists (
+                select from pg_attribute a where a.attrelid = w.rel and a.attnum = w.tenant_attnum
+                                             and a.attname = w.tenant_column and not a.attisdropped)
+           then 'its tenant column was renamed or dropped, so its rows are nobody''s: watch the table again'
+         else 'watched'
+       end as state
+  from notifyql.watch w
+  left join pg_class c on c.oid = w.rel;
+
+do $$
+declare
+  prefix text := left(current_user, -length('owner'));
+  f      regprocedure;
+begin
+  for f in select p.oid from pg_proc p
+            where p.pronamespace = 'notifyql'::regnamespace
+              and p.proname in ('watch_args', 'has_triggers', 'reserve', 'confirm', 'forget', 'refusal', 'watch', 'unwatch',
+                                'capture', 'truncated') loop
+    execute format('grant execute on function %s to %I', f, prefix || 'watch');
+  end loop;
+  execute format('grant select on notifyql.watched to %I, %I', prefix || 'watch', prefix || 'server');
+  execute format('grant select on notifyql.watch to %I', prefix || 'server');
+end
+$$;

@@ -1,0 +1,1 @@
+drop function notifyql.publish(text, jsonb, text, boolean, text);

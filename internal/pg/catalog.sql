@@ -16,5 +16,5 @@ left join pg_catalog.pg_attribute tenant
 left join pg_catalog.pg_attribute a
        on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and not a.attnum = any(w.exclude)
       and a.attgenerated <> 'v' -- null in triggers, something else in a select
-where w.confirmed
+where w.confirmed and w.rel = w.rel_oid -- a restored dump's is not watched any more
 order by w.id, a.attnum

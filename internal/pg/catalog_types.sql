@@ -3,7 +3,7 @@ with recursive made (oid) as (
 	select a.atttypid
 	from notifyql.watch w
 	join pg_catalog.pg_attribute a on a.attrelid = w.rel and a.attnum > 0 and not a.attisdropped
-	where w.confirmed
+	where w.confirmed and w.rel = w.rel_oid
 	union
 	select e.elem from made m, lateral (
 		select t.oid from pg_catalog.pg_type t where t.typarray = m.oid

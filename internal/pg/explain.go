@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
 
 // minServerVersion is the oldest Postgres with xid8 and pg_snapshot.
@@ -23,8 +25,16 @@ var (
 		"set DATABASE_URL to the database itself, and NOTIFYQL_POOL_URL to the pooler if all else should go through it")
 )
 
+// errVersion is what an error about the server's version wraps.
+var errVersion = errors.New("notifyql needs Postgres 13 or newer")
+
 func errServerVersion(v int) error {
-	return fmt.Errorf("the server is Postgres %d.%d: notifyql needs Postgres 13 or newer", v/10000, v%10000)
+	return fmt.Errorf("the server is Postgres %d.%d: %w", v/10000, v%10000, errVersion)
+}
+
+// isSchema reports whether err is migrate's word on the schema.
+func isSchema(err error) bool {
+	return errors.Is(err, migrate.ErrMissing) || errors.Is(err, migrate.ErrBehind) || errors.Is(err, migrate.ErrTooOld) || errors.Is(err, migrate.ErrPrivilege)
 }
 
 // explained is an error in one line that says what to do. It keeps what it explains.
@@ -52,8 +62,8 @@ func explain(err error, config *pgx.ConnConfig) error {
 			return say("%s", text)
 		}
 		return say("%s: %s (SQLSTATE %s)", where, server.Message, server.Code)
-	case errors.Is(err, errStandby), errors.Is(err, errPooler):
-		return err
+	case errors.Is(err, errStandby), errors.Is(err, errPooler), errors.Is(err, errVersion), isSchema(err):
+		return err // it says what to do
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
 		return say("%s refuses the connection: is Postgres running there, and is DATABASE_URL right?", where)
 	case isUnknownHost(err):

@@ -85,7 +85,7 @@ const (
 	select exists (select from notifyql.change c where c.xid = $1::xid8 and c.seq > $2::bigint and c.flags & 2 <> 0)`
 	// orderKeys are what the canonical order is made from.
 	orderKeys = `
-	select c.seq, c.op::text, c.leaf, c.old_ctid, c.new_ctid
+	select c.seq, c.op::text, c.watch, c.leaf, c.old_ctid, c.new_ctid
 	from notifyql.change c
 	where c.xid = $1::xid8 and c.seq > $2::bigint
 	order by c.xid, c.seq`
@@ -105,15 +105,19 @@ func readOrder(ctx context.Context, pool *pgxpool.Pool, xid change.XID, after in
 	for rows.Next() {
 		var seq int64
 		var op string
+		var watch int32
 		var leaf pgtype.Uint32
 		var oldTID, newTID pgtype.TID
-		if err := rows.Scan(&seq, &op, &leaf, &oldTID, &newTID); err != nil {
+		if err := rows.Scan(&seq, &op, &watch, &leaf, &oldTID, &newTID); err != nil {
 			return nil, err
 		}
 		if len(keys) == maxOrder {
 			return nil, fmt.Errorf("it has more than %d changes, out of order among themselves", maxOrder)
 		}
-		keys = append(keys, change.Change{XID: xid, Seq: seq, Op: opOf(op), Leaf: leaf.Uint32, OldTID: tid(oldTID), NewTID: tid(newTID)})
+		keys = append(keys, change.Change{
+			XID: xid, Seq: seq, Op: opOf(op), Topic: change.Topic{Watch: change.WatchID(watch)},
+			Leaf: leaf.Uint32, OldTID: tid(oldTID), NewTID: tid(newTID),
+		})
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/notifyql/notifyql/internal/feed"
+	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
 
 // The times a listener lives by.
@@ -41,8 +42,11 @@ func (l *listener) run(ctx context.Context) {
 			return
 		}
 		l.state.listening(explain(err, l.config))
-		if opened && time.Since(began) > steady {
-			retry = backoff{}
+		if opened { // what was wrong before is over; but who throws us out again and again is not asked at once each time
+			retry.tries = 1
+			if time.Since(began) > steady {
+				retry.tries = 0
+			}
 		}
 		retry.wait(ctx)
 	}
@@ -98,7 +102,8 @@ func (l *listener) connect(ctx context.Context) (*pgx.Conn, string, error) {
 	return conn, channel, nil
 }
 
-// fit refuses what would lose notifications in silence, a standby and a transaction pooler, and returns the channel.
+// fit refuses what would lose changes in silence: a standby, a transaction pooler, a schema of another version. It returns
+// the channel.
 func (l *listener) fit(ctx context.Context, conn *pgx.Conn) (channel string, err error) {
 	var pid uint32
 	var version int
@@ -118,6 +123,9 @@ func (l *listener) fit(ctx context.Context, conn *pgx.Conn) (channel string, err
 		if err := l.probe(ctx, conn); err != nil {
 			return "", err
 		}
+	}
+	if err := migrate.Check(ctx, conn); err != nil {
+		return "", err
 	}
 	if err := conn.QueryRow(ctx, `select channel from notifyql.secret`).Scan(&channel); err != nil {
 		return "", fmt.Errorf("reading the notification channel: %w", err)

@@ -99,6 +99,16 @@ func (s *Source) Run(ctx context.Context, emit func(feed.Input)) error {
 	return nil
 }
 
+// Check tries whether a listener could live on the database now: nil, or one line that says what is wrong and what to do.
+func (s *Source) Check(ctx context.Context) error {
+	conn, _, err := s.listener.connect(ctx)
+	if err != nil {
+		return explain(err, s.listener.config)
+	}
+	closeConn(conn)
+	return nil
+}
+
 // Do carries out an action of the machine. It does not wait; what comes of it is emitted.
 func (s *Source) Do(a feed.Action) {
 	switch a := a.(type) {

@@ -1,0 +1,212 @@
+package pg
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/feed"
+	"github.com/notifyql/notifyql/internal/localpg"
+	"github.com/notifyql/notifyql/internal/localpg/pgtest"
+)
+
+// terminate ends all backends of an application name in the database of db.
+func terminate(t testing.TB, db *pgtest.DB, name string) int {
+	t.Helper()
+	var n int
+	err := db.Pool(t).QueryRow(context.Background(), `select count(pg_terminate_backend(pid)) from pg_stat_activity
+		where datname = current_database() and application_name = $1 and pid <> pg_backend_pid()`, name).Scan(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestChangesArriveInline(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	ledger(t, db)
+	n := startNode(t, Config{DatabaseURL: db.URL})
+	n.opened(1)
+	db.Exec(t, `insert into ledger values (1, 'a', 1), (2, 'b', 1);`)
+	db.Exec(t, `begin; update ledger set version = 2 where id = 1; savepoint s; update ledger set version = 3; rollback to s; delete from ledger where id = 2; commit`)
+	db.Exec(t, `begin; update ledger set version = 9; rollback`)
+	n.caughtUp(db)
+	var got []string
+	for _, txn := range n.txns {
+		for _, c := range txn.Changes {
+			got = append(got, fmt.Sprintf("%c%s%s", c.Op, c.OldTenant, c.Tenant))
+		}
+	}
+	if want := []string{"Ia", "Ib", "Uaa", "Db"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if st := n.machine.Stats(); st.Anomalies > 0 || st.LeftToSweep > 0 {
+		t.Errorf("not all came inline: %+v", st)
+	}
+	checkLedger(t, db, n)
+}
+
+// Rows around the size that fits into a notification, and a large one.
+func TestChangesOfAnySizeArrive(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	ledger(t, db)
+	n := startNode(t, Config{DatabaseURL: db.URL})
+	n.opened(1)
+	sizes := []int{7000, 7999, 8000, 9000, 1_000_000}
+	for i, size := range sizes {
+		db.Exec(t, `insert into ledger values ($1, 'a', 1, repeat('é', $2 / 2))`, i, size)
+		db.Exec(t, `update ledger set version = 2 where id = $1`, i)
+	}
+	n.caughtUp(db)
+	checkLedger(t, db, n)
+}
+
+// A large transaction comes as a stub, to be read from the log, and in little memory.
+func TestHundredThousandRows(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	ledger(t, db)
+	db.Exec(t, `
+		select notifyql.unwatch('ledger');
+		insert into ledger select i, 'a', 1, repeat('x', 500) from generate_series(1, 100000) i;
+		select notifyql.watch('ledger')`)
+	n := startNode(t, Config{DatabaseURL: db.URL})
+	n.opened(1)
+	peak := watchHeap(t)
+	db.Exec(t, `update ledger set version = 2`)
+	n.until("the update is there", func() bool { return len(n.txns) > 0 && n.txns[len(n.txns)-1].Stub != nil })
+	last := n.txns[len(n.txns)-1]
+	count, seq := 0, int64(0)
+	for _, txn := range n.txns[:len(n.txns)-1] { // what came inline before
+		count += len(txn.Changes)
+		seq = txn.Changes[len(txn.Changes)-1].Seq
+	}
+	if last.Stub.AfterSeq != seq || count == 0 || !last.Continued {
+		t.Errorf("the stub begins behind %d, after %d changes up to %d", last.Stub.AfterSeq, count, seq)
+	}
+	topic := n.topic()
+	var after *change.Change
+	for more := true; more; {
+		var page []change.Change
+		var err error
+		if page, more, err = n.Txn(t.Context(), last.XID, after, last.Stub, topic, []string{"a"}, 1000); err != nil {
+			t.Fatal(err)
+		}
+		for i := range page {
+			if page[i].Seq <= seq || page[i].Op != change.Update || len(page[i].New) < 500 {
+				t.Fatalf("after %d came %d: %.100s", seq, page[i].Seq, page[i].New)
+			}
+			seq = page[i].Seq
+			count++
+		}
+		after = &page[len(page)-1]
+	}
+	if count != 100000 || seq != last.Stub.LastSeq {
+		t.Errorf("got %d changes up to %d, want 100000 up to %d", count, seq, last.Stub.LastSeq)
+	}
+	if mb := peak() >> 20; mb > 60 {
+		t.Errorf("the heap grew by %d MB", mb)
+	}
+}
+
+// Postgres is restarted, in good order and by a crash, while changes are written.
+func TestServerRestarted(t *testing.T) {
+	t.Parallel()
+	srv := pgtest.Server(t, localpg.Options{})
+	db := pgtest.NewOn(t, srv)
+	ledger(t, db)
+	n := startNode(t, Config{DatabaseURL: db.URL})
+	n.opened(1)
+	write := func(i int) {
+		conn, err := pgx.Connect(t.Context(), db.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(t.Context())
+		if _, err := conn.Exec(t.Context(), "insert into ledger values (1, 'a', 1) on conflict (id) do update set version = ledger.version + 1"); err != nil {
+			t.Fatalf("write %d: %v", i, err)
+		}
+	}
+	for i := range 6 {
+		write(2 * i)
+		var err error
+		if i%2 == 0 {
+			err = srv.Restart(t.Context(), localpg.Fast)
+		} else if err = srv.Kill(t.Context()); err == nil {
+			err = srv.Resume(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(2*i + 1) // most likely before the listener is back
+		n.until("the listener is back", func() bool { return count[feed.Opened](n) >= i+2 })
+	}
+	db.Pool(t).Reset()
+	n.caughtUp(db)
+	checkLedger(t, db, n)
+}
+
+// The listener's backend is terminated between commits, in the middle of bursts, and while it reconnects; the pool's too.
+func TestNothingLostNothingTwice(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	ledger(t, db)
+	n := startNode(t, Config{DatabaseURL: db.URL})
+	n.opened(1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var writers, killer sync.WaitGroup
+	var failed sync.Once
+	const perWriter = 300
+	for i := range 4 {
+		conn, err := pgx.Connect(ctx, db.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Exec(ctx, "set deadlock_timeout = '10ms'"); err != nil {
+			t.Fatal(err)
+		}
+		w := &writer{Rand: rand.New(rand.NewPCG(17, uint64(i))), conn: conn, ids: 10}
+		writers.Go(func() {
+			defer conn.Close(context.Background())
+			for range perWriter {
+				if err := w.transaction(ctx); err != nil && !retry(err) {
+					failed.Do(func() { t.Errorf("a writer failed: %v", err) })
+					return
+				}
+			}
+		})
+	}
+	kills := 0
+	killer.Go(func() {
+		for opened := 1; ctx.Err() == nil; {
+			kills += terminate(t, db, listenerName)
+			if opened%3 == 0 {
+				terminate(t, db, poolName)
+			}
+			opened++
+			n.until("the listener is open again", func() bool {
+				return ctx.Err() != nil || count[feed.Opened](n) >= opened
+			})
+		}
+	})
+	writers.Wait()
+	cancel()
+	n.wake()
+	killer.Wait()
+	n.until("the listener is open", func() bool { return n.Status().Listening })
+	n.caughtUp(db)
+	t.Logf("%d kills, %+v", kills, n.machine.Stats())
+	if kills < 5 {
+		t.Errorf("only %d listener backends were terminated while the writers ran", kills)
+	}
+	checkLedger(t, db, n)
+}

@@ -1,0 +1,139 @@
+package pg
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/feed"
+	"github.com/notifyql/notifyql/internal/localpg/pgtest"
+)
+
+// node is a source that drives the real machine, as the server does, and keeps all that is dispatched.
+type node struct {
+	*Source
+	t testing.TB
+
+	mu      sync.Mutex
+	machine *feed.Machine
+	txns    []change.Txn
+	inputs  []feed.Input
+	start   change.Snapshot // what it sees is never dispatched
+	news    chan struct{}   // closed and replaced whenever something happened
+}
+
+// startNode runs a source against db until the test ends.
+func startNode(t testing.TB, cfg Config) *node {
+	t.Helper()
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.NewTextHandler(testLog{t}, nil))
+	}
+	if cfg.Beat == 0 {
+		cfg.Beat = 50 * time.Millisecond
+	}
+	src, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{Source: src, t: t, machine: feed.New(), news: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- src.Run(ctx, n.emit) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		src.Close() // waits for the pool's connections
+	})
+	return n
+}
+
+// testLog is a log that shows only when the test fails.
+type testLog struct{ t testing.TB }
+
+func (l testLog) Write(b []byte) (int, error) {
+	l.t.Log(strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+func (n *node) emit(in feed.Input) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	txns, actions := n.machine.Step(time.Now(), in)
+	n.txns = append(n.txns, txns...)
+	if _, beat := in.(feed.Beat); !beat {
+		n.inputs = append(n.inputs, in)
+	}
+	if o, ok := in.(feed.Opened); ok && n.start.Xmax == 0 {
+		n.start = o.Snapshot
+	}
+	for _, a := range actions {
+		n.Do(a)
+	}
+	n.tell()
+}
+
+// wake makes who waits look again.
+func (n *node) wake() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.tell()
+}
+
+func (n *node) tell() {
+	close(n.news)
+	n.news = make(chan struct{})
+}
+
+// until waits for what happens to the node until it satisfies ok.
+func (n *node) until(what string, ok func() bool) {
+	n.t.Helper()
+	timeout := time.NewTimer(30 * time.Second)
+	defer timeout.Stop()
+	for {
+		n.mu.Lock()
+		good, news := ok(), n.news
+		n.mu.Unlock()
+		if good {
+			return
+		}
+		select {
+		case <-news:
+		case <-timeout.C:
+			n.t.Fatalf("waited too long until %s; status %+v, machine %+v", what, n.Status(), n.machine.Stats())
+		}
+	}
+}
+
+// count is how many inputs of a kind there were.
+func count[I feed.Input](n *node) int {
+	c := 0
+	for _, in := range n.inputs {
+		if _, ok := in.(I); ok {
+			c++
+		}
+	}
+	return c
+}
+
+// opened waits until the listener has opened this often.
+func (n *node) opened(times int) {
+	n.t.Helper()
+	n.until("the listener is open", func() bool { return count[feed.Opened](n) >= times && n.Status().Listening })
+}
+
+// testSource is a source that is not run.
+func testSource(t testing.TB, db *pgtest.DB) *Source {
+	t.Helper()
+	src, err := New(Config{DatabaseURL: db.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(src.Close)
+	return src
+}

@@ -22,7 +22,7 @@ type Opened struct{ Snapshot change.Snapshot }
 // not the slice.
 type Notified struct{ Notices []Notice }
 
-// Notice is one notification: a change, or a marker.
+// Notice is one notification: a change, or a marker. A marker without an XID is of a transaction that could not be read.
 type Notice struct {
 	Change change.Change // with Marker: only XID and Topic are set, and Tenant if one tenant only is meant
 	Marker bool          // a change of the transaction is in the log, not here

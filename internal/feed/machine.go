@@ -172,6 +172,10 @@ func (m *Machine) release() []Notice {
 // receive dispatches notices, up to the first that only a sweep can follow.
 func (m *Machine) receive(ns []Notice) {
 	for len(ns) > 0 && !m.debt {
+		if ns[0].Marker && ns[0].Change.XID == 0 { // it may be of the open transaction, which therefore stays open
+			m.owe()
+			break
+		}
 		n := 1
 		for n < len(ns) && ns[n].Change.XID == ns[0].Change.XID {
 			n++

@@ -3,11 +3,11 @@ package localpg
 import (
 	"context"
 	_ "embed"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 )
 
@@ -18,17 +18,17 @@ var guardScript string
 type guard struct {
 	cmd  *exec.Cmd
 	pipe io.Closer // its end, by release or by the owner's death, sets the guard to work
-	lock *os.File  // held as long as the owner lives, to tell a later Start that the folder is in use
+	held *os.File  // locked as long as the owner lives, to tell a later Start that the folder is in use
 }
 
 func startGuard(dir string, owner user) (*guard, error) {
-	lock, err := os.Create(filepath.Join(dir, "lock"))
+	held, err := os.Create(filepath.Join(dir, "lock"))
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		lock.Close()
-		return nil, err
+	if !lock(held) {
+		held.Close()
+		return nil, fmt.Errorf("%s can't be locked", held.Name())
 	}
 	cmd := cleaner(context.Background(), dir, owner)
 	pipe, err := cmd.StdinPipe()
@@ -36,17 +36,17 @@ func startGuard(dir string, owner user) (*guard, error) {
 		err = cmd.Start()
 	}
 	if err != nil {
-		lock.Close()
+		held.Close()
 		return nil, err
 	}
-	return &guard{cmd: cmd, pipe: pipe, lock: lock}, nil
+	return &guard{cmd: cmd, pipe: pipe, held: held}, nil
 }
 
 // release lets the guard do its work, usually none, and waits for it.
 func (g *guard) release() error {
 	g.pipe.Close()
 	err := g.cmd.Wait()
-	g.lock.Close()
+	g.held.Close()
 	return err
 }
 
@@ -71,10 +71,7 @@ func sweep(ctx context.Context, owner user) {
 			if err != nil || !info.IsDir() || time.Since(info.ModTime()) < unclaimed {
 				continue
 			}
-			if stat, ok := info.Sys().(*syscall.Stat_t); !ok || stat.Uid != owner.uid {
-				continue
-			}
-			if !inUse(filepath.Join(dir, "lock")) {
+			if ownedBy(info, owner) && !inUse(filepath.Join(dir, "lock")) {
 				cleaner(ctx, dir, owner).Run() // what stays is tried again at the next start
 			}
 		}
@@ -82,11 +79,11 @@ func sweep(ctx context.Context, owner user) {
 }
 
 // inUse says whether the owner of a folder lives.
-func inUse(lock string) bool {
-	f, err := os.Open(lock)
+func inUse(name string) bool {
+	f, err := os.Open(name)
 	if err != nil {
 		return !os.IsNotExist(err)
 	}
 	defer f.Close()
-	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil
+	return !lock(f)
 }

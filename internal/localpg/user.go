@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	osuser "os/user"
 	"path/filepath"
-	"strconv"
-	"syscall"
 )
 
 // user is who the server runs as.
@@ -16,35 +13,6 @@ type user struct {
 	name     string
 	uid, gid uint32
 	other    bool // not the user that this process runs as
-}
-
-// runAs picks this process's own user, or for root an unprivileged one.
-func runAs() (user, error) {
-	if os.Geteuid() != 0 {
-		return user{name: "this user", uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}, nil
-	}
-	for _, name := range []string{"postgres", "nobody"} {
-		u, err := osuser.Lookup(name)
-		if err != nil {
-			continue
-		}
-		uid, errU := strconv.ParseInt(u.Uid, 10, 64) // macOS has nobody as -2
-		gid, errG := strconv.ParseInt(u.Gid, 10, 64)
-		if errU != nil || errG != nil || uid == 0 {
-			continue
-		}
-		return user{name: name, uid: uint32(uid), gid: uint32(gid), other: true}, nil
-	}
-	return user{}, errors.New("as root Postgres needs a user postgres or nobody to run as, and there is neither: create one, or run as an ordinary user")
-}
-
-// process makes a process run as u in a session of its own.
-func (u user) process() *syscall.SysProcAttr {
-	attr := &syscall.SysProcAttr{Setsid: true}
-	if u.other {
-		attr.Credential = &syscall.Credential{Uid: u.uid, Gid: u.gid, Groups: []uint32{u.gid}}
-	}
-	return attr
 }
 
 const dirPattern = "notifyql-pg-*"

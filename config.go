@@ -30,6 +30,9 @@ type Config struct {
 	// "*.example.com".
 	Origins []string
 
+	// GraphiQL is the page for a browser's GET.
+	GraphiQL GraphiQL
+
 	// DrainTimeout is how long Run waits for sockets to close after its context ended. Default 10 s.
 	DrainTimeout time.Duration
 
@@ -37,11 +40,18 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// GraphiQL is the settings of the page that a browser's GET of the handler shows.
+type GraphiQL struct {
+	Disabled bool
+	Query    string // what the page begins with
+	Payload  string // connection_init's payload, a JSON object, that the page begins with
+}
+
 // Limits bound what clients can use. Zero means the default.
 type Limits struct {
 	Connections      int           // sockets at once; default 10,000
 	Subscriptions    int           // of one socket at once; default 100
-	MessageBytes     int64         // of a client's message; default 64 KiB
+	MessageBytes     int64         // of a client's message; default 1 MiB
 	MessagesPerSec   int           // of one socket; default 100
 	InitTimeout      time.Duration // until connection_init; default 3 s
 	PingInterval     time.Duration // keep-alive; default 20 s
@@ -63,7 +73,7 @@ func (l Limits) withDefaults() Limits {
 	for _, d := range []struct {
 		v *int64
 		d int64
-	}{{&l.MessageBytes, 64 << 10}, {&l.TailBytes, 64 << 20}, {&l.HTTPRequestBytes, 1 << 20}} {
+	}{{&l.MessageBytes, 1 << 20}, {&l.TailBytes, 64 << 20}, {&l.HTTPRequestBytes, 1 << 20}} {
 		if *d.v <= 0 {
 			*d.v = d.d
 		}

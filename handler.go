@@ -23,7 +23,10 @@ import (
 // with queries of the schema, and shows GraphiQL to a browser's GET; at subscriptions below that, WebSockets only.
 func (s *Server) Handler() http.Handler {
 	r := chi.NewRouter()
-	graphiql := web.GraphiQL(web.Options{})
+	graphiql := http.Handler(http.NotFoundHandler())
+	if g := s.cfg.GraphiQL; !g.Disabled {
+		graphiql = web.GraphiQL(web.Options{Query: g.Query, Payload: g.Payload})
+	}
 	for _, root := range []string{"/", "/graphql"} {
 		r.Get(root, func(w http.ResponseWriter, r *http.Request) {
 			if isUpgrade(r) {

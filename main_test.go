@@ -5,7 +5,11 @@ import (
 	"testing"
 
 	"github.com/notifyql/notifyql"
+	"github.com/notifyql/notifyql/internal/localpg/pgtest"
+	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
+
+func TestMain(m *testing.M) { pgtest.Main(m, migrate.Up) }
 
 // run starts a server that ends with the test.
 func run(t *testing.T, c notifyql.Config) *notifyql.Server {

@@ -1,0 +1,76 @@
+// Command bench measures what notifyql promises, each beside a raw baseline in the same run, and prints ratios: absolute
+// figures change with the machine, ratios much less.
+//
+//	go run ./bench latency   from the write to the socket, beside a bare LISTEN
+//	go run ./bench fanout    one change to many sockets, beside a loop that writes the same bytes to the same kind of sockets
+//	go run ./bench writers   what watching costs those who write, beside an unwatched table and a naive trigger
+//	go run ./bench           all
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"time"
+)
+
+type benchmark struct {
+	name string
+	run  func(ctx context.Context, seconds int) error
+}
+
+func main() {
+	seconds := flag.Int("seconds", 5, "length of each measured phase")
+	reader := flag.String("reader", "", "be the reading side of fanout, at this address")
+	sockets := flag.Int("sockets", 1000, "sockets of fanout")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if *reader != "" {
+		exit(readSockets(ctx, *reader, *sockets))
+		return
+	}
+	all := []benchmark{
+		{"latency", latency},
+		{"fanout", func(ctx context.Context, s int) error { return fanout(ctx, s, *sockets) }},
+		{"writers", writers},
+	}
+	fmt.Printf("%s, %d cores, %s\n", runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+	for _, b := range all {
+		if flag.NArg() > 0 && !slices.Contains(flag.Args(), b.name) {
+			continue
+		}
+		fmt.Printf("\n## %s\n", b.name)
+		exit(b.run(ctx, *seconds))
+	}
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// durable is how a database is run where its data matters.
+var durable = map[string]string{"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "256MB", "max_wal_size": "4GB"}
+
+// quantile returns the q-quantile of times, which it sorts.
+func quantile(times []time.Duration, q float64) time.Duration {
+	if len(times) == 0 {
+		return 0
+	}
+	slices.Sort(times)
+	return times[min(len(times)-1, int(q*float64(len(times))))]
+}
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d)/1e6) }
+
+func median(xs []float64) float64 {
+	slices.Sort(xs)
+	return xs[len(xs)/2]
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/notifyql/notifyql/internal/pg/migrate"
+)
+
+// databaseFlags registers --database-url.
+func (p *program) databaseFlags(fs *flag.FlagSet, s *settings) error {
+	return p.register(fs, s, "database-url")
+}
+
+func (p *program) migrate(ctx context.Context, args []string) error {
+	var s settings
+	fs := p.flags("migrate", "up|down|version|sql")
+	if err := p.databaseFlags(fs, &s); err != nil {
+		return err
+	}
+	login := fs.String("login", "", "with sql: a role that may then run the server and watch its tables")
+	rest, err := p.parse(fs, args, 1)
+	if err != nil {
+		return err
+	}
+	if rest[0] == "sql" {
+		script, err := migrate.SQL(*login)
+		if err == nil {
+			_, err = fmt.Fprint(p.stdout, script)
+		}
+		return err
+	}
+	if s.databaseURL == "" {
+		return errNoDatabase
+	}
+	switch rest[0] {
+	case "up":
+		if err := migrate.Up(ctx, s.databaseURL); err != nil {
+			return err
+		}
+	case "down":
+		if err := migrate.Down(ctx, s.databaseURL, func(note string) { fmt.Fprintln(p.stderr, "notifyql: "+note) }); err != nil {
+			return err
+		}
+	case "version":
+	default:
+		fmt.Fprintf(p.stderr, "notifyql migrate: %q is none of up, down, version, sql\n", rest[0])
+		return errUsage
+	}
+	v, err := migrate.Version(ctx, s.databaseURL)
+	if err != nil {
+		return err
+	}
+	if v == 0 {
+		fmt.Fprintln(p.stdout, "nothing of notifyql is in the database")
+		return nil
+	}
+	fmt.Fprintf(p.stdout, "the database is at version %d\n", v)
+	return nil
+}
+
+func (p *program) watch(ctx context.Context, args []string) error {
+	fs := p.flags("watch", "TABLE")
+	tenant := fs.String("tenant", "tenant_id", "the column that says whose row it is")
+	shared := fs.Bool("shared", false, "the table's rows belong to every tenant")
+	exclude := fs.String("exclude", "", "columns that never leave the database, separated by commas")
+	typeName := fs.String("type", "", "the GraphQL type's name (default: from the table's)")
+	fieldName := fs.String("field", "", "the GraphQL field's name (default: from the table's)")
+	ignoreRLS := fs.Bool("ignore-rls", false, "watch a table with row level security although subscriptions do not apply it")
+	return p.onTable(ctx, fs, args, func(conn *pgx.Conn, table string) error {
+		columns := []string{}
+		for c := range strings.SplitSeq(*exclude, ",") {
+			if c = strings.TrimSpace(c); c != "" {
+				columns = append(columns, c)
+			}
+		}
+		_, err := conn.Exec(ctx, `
+			select notifyql.watch($1::text::regclass, tenant_column => $2, shared => $3, exclude => $4::text[]::name[],
+				type_name => nullif($5, ''), field_name => nullif($6, ''), ignore_rls => $7)`,
+			table, *tenant, *shared, columns, *typeName, *fieldName, *ignoreRLS)
+		if err == nil {
+			fmt.Fprintf(p.stdout, "%s is watched\n", table)
+		}
+		return err
+	})
+}
+
+func (p *program) unwatch(ctx context.Context, args []string) error {
+	return p.onTable(ctx, p.flags("unwatch", "TABLE"), args, func(conn *pgx.Conn, table string) error {
+		_, err := conn.Exec(ctx, `select notifyql.unwatch($1::text::regclass)`, table)
+		if err == nil {
+			fmt.Fprintf(p.stdout, "%s is no longer watched\n", table)
+		}
+		return err
+	})
+}
+
+func (p *program) onTable(ctx context.Context, fs *flag.FlagSet, args []string, do func(*pgx.Conn, string) error) error {
+	var s settings
+	if err := p.databaseFlags(fs, &s); err != nil {
+		return err
+	}
+	rest, err := p.parse(fs, args, 1)
+	if err != nil {
+		return err
+	}
+	return withConn(ctx, s.databaseURL, func(conn *pgx.Conn) error { return do(conn, rest[0]) })
+}
+
+func (p *program) tables(ctx context.Context, args []string) error {
+	var s settings
+	fs := p.flags("tables", "")
+	if err := p.databaseFlags(fs, &s); err != nil {
+		return err
+	}
+	if _, err := p.parse(fs, args, 0); err != nil {
+		return err
+	}
+	return withConn(ctx, s.databaseURL, func(conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, `select * from notifyql.watched order by 1`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		w := tabwriter.NewWriter(p.stdout, 0, 4, 2, ' ', 0)
+		for i, f := range rows.FieldDescriptions() {
+			fmt.Fprint(w, map[bool]string{true: "\t"}[i > 0], f.Name)
+		}
+		fmt.Fprintln(w)
+		for rows.Next() {
+			vs, err := rows.Values()
+			if err != nil {
+				return err
+			}
+			for i, v := range vs {
+				if v == nil {
+					v = ""
+				}
+				fmt.Fprint(w, map[bool]string{true: "\t"}[i > 0], v)
+			}
+			fmt.Fprintln(w)
+		}
+		return errors.Join(rows.Err(), w.Flush())
+	})
+}
+
+// withConn runs do over a connection, and puts what Postgres says of a failure into one line.
+func withConn(ctx context.Context, url string, do func(*pgx.Conn) error) error {
+	if url == "" {
+		return errNoDatabase
+	}
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it has served
+	if err := do(conn); err != nil {
+		var said *pgconn.PgError
+		if !errors.As(err, &said) {
+			return err
+		}
+		if said.Code == "3F000" || said.Code == "42P01" && strings.Contains(said.Message, "notifyql") {
+			return errors.New("notifyql is not in this database; run `notifyql migrate up`")
+		}
+		line := said.Message
+		for _, more := range []string{said.Detail, said.Hint} {
+			if more != "" {
+				line += "; " + more
+			}
+		}
+		return errors.New(line)
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// health is for a container's health check, where there is no other program to ask with.
+func (p *program) health(ctx context.Context, args []string) error {
+	var s settings
+	fs := p.flags("health", "")
+	if err := p.register(fs, &s, "addr"); err != nil {
+		return err
+	}
+	if _, err := p.parse(fs, args, 0); err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(s.addr)
+	if err != nil {
+		return fmt.Errorf("the address %q is not host:port; set NOTIFYQL_ADDR", s.addr)
+	}
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = "localhost"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/health", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("the server does not answer: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(p.stdout, strings.TrimSpace(string(body)))
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the server is not ready (%s)", resp.Status)
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+// Command server is notifyql's binary: the subscription server, a demo, and the commands that set a database up.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// program is what a command runs with: the world outside, which a test can be.
+type program struct {
+	stdout, stderr io.Writer
+	getenv         func(string) string
+}
+
+type command struct {
+	name, args, help string
+	run              func(p *program, ctx context.Context, args []string) error
+}
+
+func commands() []command {
+	return []command{
+		{"serve", "", "run the server", (*program).serve},
+		{"demo", "", "run everything at once: a private Postgres, a shop that writes orders, the server", (*program).demo},
+		{"migrate", "up|down|version|sql", "make, remove or print what notifyql has in the database", (*program).migrate},
+		{"watch", "TABLE", "watch a table: its changes become events", (*program).watch},
+		{"unwatch", "TABLE", "stop watching a table", (*program).unwatch},
+		{"tables", "", "list the watched tables", (*program).tables},
+		{"schema", "", "print the GraphQL schema", (*program).schema},
+		{"tail", "'subscription {…}'", "print the results of a subscription as they come", (*program).tail},
+		{"health", "", "ask a running server whether it is well; exit 1 if not", (*program).health},
+		{"config", "", "print the table of settings", (*program).config},
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	p := &program{stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	code := p.main(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// errUsage is a command line that makes no sense; what is wrong with it has been said.
+var errUsage = errors.New("usage")
+
+func (p *program) main(ctx context.Context, args []string) int {
+	if len(args) == 0 || slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
+		p.usage(p.stdout)
+		return 0
+	}
+	for _, c := range commands() {
+		if c.name != args[0] {
+			continue
+		}
+		switch err := c.run(p, ctx, args[1:]); {
+		case err == nil, errors.Is(err, flag.ErrHelp):
+			return 0
+		case errors.Is(err, errUsage):
+			return 2
+		default:
+			fmt.Fprintf(p.stderr, "notifyql: %s\n", strings.TrimPrefix(err.Error(), "notifyql: "))
+			return 1
+		}
+	}
+	fmt.Fprintf(p.stderr, "notifyql: there is no command %q; `notifyql help` lists them\n", args[0])
+	return 2
+}
+
+func (p *program) usage(w io.Writer) {
+	fmt.Fprint(w, "notifyql turns Postgres writes into GraphQL subscription events.\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  notifyql %-28s %s\n", c.name+" "+c.args, c.help)
+	}
+	fmt.Fprint(w, "\n`notifyql COMMAND -h` lists a command's flags. Each setting is a flag or an environment variable.\n")
+}
+
+// flags returns a flag set that speaks as we do.
+func (p *program) flags(name, args string) *flag.FlagSet {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(p.stderr)
+	fs.Usage = func() {
+		fmt.Fprintf(p.stderr, "usage: notifyql %s\n", strings.TrimSpace(name+" [flags] "+args))
+		fs.PrintDefaults()
+	}
+	return fs
+}
+
+// parse reads flags and exactly n other arguments, in any order.
+func (p *program) parse(fs *flag.FlagSet, args []string, n int) ([]string, error) {
+	var rest []string
+	for {
+		if err := fs.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, errUsage
+		}
+		if fs.NArg() == 0 {
+			break
+		}
+		rest, args = append(rest, fs.Arg(0)), fs.Args()[1:]
+	}
+	if len(rest) != n {
+		fmt.Fprintf(p.stderr, "notifyql %s: %d arguments, want %d\n", fs.Name(), len(rest), n)
+		fs.Usage()
+		return nil, errUsage
+	}
+	return rest, nil
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"strings"
+	"testing"
+)
+
+// world is a program whose output a test reads.
+func world(env map[string]string) (p *program, out, errs *bytes.Buffer) {
+	out, errs = &bytes.Buffer{}, &bytes.Buffer{}
+	return &program{stdout: out, stderr: errs, getenv: func(k string) string { return env[k] }}, out, errs
+}
+
+func TestTheTableOfSettingsIsInTheDocs(t *testing.T) {
+	p, out, _ := world(nil)
+	if code := p.main(t.Context(), []string{"config"}); code != 0 {
+		t.Fatalf("exit %d", code)
+	}
+	page, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(page), out.String()) {
+		t.Errorf("docs/configuration.md lacks what `notifyql config` prints:\n%s", out)
+	}
+}
+
+func TestABadCommandLineSaysWhatIsWrong(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		env  map[string]string
+		code int
+		want string
+	}{
+		"no such command":  {[]string{"sevre"}, nil, 2, `no command "sevre"`},
+		"no database":      {[]string{"serve", "--auth", "trust"}, nil, 1, "set DATABASE_URL"},
+		"wrong auth":       {[]string{"serve"}, map[string]string{"NOTIFYQL_AUTH": "truts", "DATABASE_URL": "postgres://x"}, 1, `NOTIFYQL_AUTH is "truts"`},
+		"wrong bus":        {[]string{"serve", "--bus", "kafka"}, nil, 1, `NOTIFYQL_BUS is "kafka"`},
+		"wrong URL":        {[]string{"serve", "--auth", "trust", "--database-url", "postgres://a b"}, nil, 1, "DATABASE_URL"},
+		"wrong size":       {[]string{"serve"}, map[string]string{"NOTIFYQL_TAIL_BYTES": "much"}, 1, "NOTIFYQL_TAIL_BYTES is \"much\""},
+		"zero":             {[]string{"serve", "--max-connections", "0"}, nil, 2, "above zero"},
+		"wrong level":      {[]string{"serve", "--log-level", "loud"}, nil, 1, "NOTIFYQL_LOG_LEVEL"},
+		"too many words":   {[]string{"watch", "a", "b"}, nil, 2, "2 arguments, want 1"},
+		"migrate sideways": {[]string{"migrate", "sideways"}, map[string]string{"DATABASE_URL": "postgres://x"}, 2, "none of up, down, version, sql"},
+		"a port in use":    {[]string{"serve", "--bus", "memory"}, nil, 1, "NOTIFYQL_ADDR"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name == "a port in use" {
+				ln, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer ln.Close()
+				c.args = append(c.args, "--addr", ln.Addr().String())
+			}
+			p, _, errs := world(c.env)
+			if code := p.main(context.Background(), c.args); code != c.code {
+				t.Errorf("exit %d, want %d", code, c.code)
+			}
+			if !strings.Contains(errs.String(), c.want) {
+				t.Errorf("said %q, want %q in it", errs, c.want)
+			}
+		})
+	}
+}
+
+func TestHelpNamesEveryCommand(t *testing.T) {
+	p, out, _ := world(nil)
+	if code := p.main(t.Context(), []string{"help"}); code != 0 {
+		t.Fatalf("exit %d", code)
+	}
+	for _, c := range commands() {
+		if !strings.Contains(out.String(), "notifyql "+c.name) {
+			t.Errorf("help does not name %s", c.name)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for in, want := range map[string]int64{"7": 7, "64KB": 64 << 10, "1 mb": 1 << 20, "2GB": 2 << 30} {
+		if got, err := parseBytes(in); err != nil || got != want {
+			t.Errorf("parseBytes(%q) = %d, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"", "KB", "1.5MB", "99999999999GB", "x"} {
+		if got, err := parseBytes(in); err == nil {
+			t.Errorf("parseBytes(%q) = %d", in, got)
+		}
+	}
+}

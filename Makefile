@@ -14,7 +14,7 @@ RUN      ?= .
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint matrix fuzz setup clean
+.PHONY: help demo build test lint bench browser matrix fuzz setup clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '%-16s %s\n' "$$name" "$$what"; done
@@ -37,6 +37,14 @@ lint: ## gofumpt, go vet, staticcheck
 	if [ -n "$$unformatted" ]; then echo "not formatted; run: go tool gofumpt -w" $$unformatted >&2; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
+
+bench: ## what is promised about speed, each figure beside a raw baseline in the same run
+	@scripts/setup.sh bench
+	go run ./bench $(ARGS)
+
+browser: ## the tests that need Chromium
+	@scripts/setup.sh chromium
+	go test -tags browser ./internal/web
 
 matrix: ## the tests that use Postgres, on each version from 13 to 18
 	@scripts/setup.sh test matrix

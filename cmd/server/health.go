@@ -24,8 +24,11 @@ func (p *program) health(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("the address %q is not host:port; set NOTIFYQL_ADDR", s.addr)
 	}
-	if host == "" || host == "0.0.0.0" || host == "::" {
-		host = "localhost"
+	switch host { // by number: an image with nothing but the binary knows no localhost
+	case "", "0.0.0.0":
+		host = "127.0.0.1"
+	case "::":
+		host = "::1"
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()

@@ -10,6 +10,9 @@ import (
 const (
 	usPerSecond = 1_000_000
 	usPerDay    = 86_400 * usPerSecond
+
+	minTimestamp = -2_451_545 * usPerDay  // 4714-11-24 BC
+	maxTimestamp = 106_751_983 * usPerDay // 294277-01-01
 )
 
 // instant reads a date, timestamp, timestamptz or time as Postgres writes them in JSON, or as ISO 8601 has them: with T
@@ -34,7 +37,7 @@ func instant(b []byte, class Class) (int64, bool) {
 		return 0, false
 	}
 	if class == Date {
-		return days, len(b) == 0
+		return days, len(b) == 0 && days >= minTimestamp/usPerDay
 	}
 	if len(b) == 0 || b[0] != 'T' && b[0] != 't' && b[0] != ' ' {
 		return 0, false
@@ -51,10 +54,11 @@ func instant(b []byte, class Class) (int64, bool) {
 		t -= off
 		b = nil
 	}
-	if len(b) != 0 {
+	if len(b) != 0 || days > maxTimestamp/usPerDay {
 		return 0, false
 	}
-	return days*usPerDay + t, true
+	n := days*usPerDay + t
+	return n, n >= minTimestamp && n < maxTimestamp
 }
 
 // date reads [±]YYYY…-MM-DD. Year 0 is 1 BC when signed or plain; with bc, year 1 is.
@@ -79,10 +83,11 @@ func date(b []byte, bc bool) (days int64, rest []byte, ok bool) {
 	if bc {
 		y = 1 - y
 	}
-	if !okM || !okD || m < 1 || m > 12 || d < 1 || d > daysIn(y, m) || y < -4713 || y > 5874897 {
+	if !okM || !okD || m < 1 || m > 12 || d < 1 || d > daysIn(y, m) || y > 5874897 {
 		return 0, nil, false
 	}
-	return daysSince2000(y, m, d), b[i+6:], true
+	days = daysSince2000(y, m, d)
+	return days, b[i+6:], days >= minTimestamp/usPerDay-1 // an offset may take the first day back by one
 }
 
 // clockTime reads HH:MM[:SS[.ffffff]], up to 24:00:00.
@@ -101,19 +106,24 @@ func clockTime(b []byte) (us int64, rest []byte, ok bool) {
 		}
 		b = b[3:]
 		if len(b) > 1 && b[0] == '.' && isDigit(b[1]) {
-			i, unit := 1, int64(usPerSecond/10)
-			for ; i < len(b) && isDigit(b[i]); i++ {
-				if unit == 0 {
-					return 0, nil, false // finer than Postgres keeps: rounding it would be guessing
-				}
-				frac += int64(b[i]-'0') * unit
-				unit /= 10
-			}
-			b = b[i:]
+			frac, b = fraction(b[1:])
 		}
 	}
 	us = (h*3600+m*60+s)*usPerSecond + frac
 	return us, b, ok2 && m < 60 && s < 60 && us <= usPerDay
+}
+
+// fraction reads the digits behind a point, as microseconds. What is finer is rounded, as Postgres does.
+func fraction(b []byte) (us int64, rest []byte) {
+	unit, i := int64(usPerSecond/10), 0
+	for ; i < len(b) && isDigit(b[i]); i++ {
+		us += int64(b[i]-'0') * unit
+		if unit == 0 && i == 6 && b[i] >= '5' {
+			us++
+		}
+		unit /= 10
+	}
+	return us, b[i:]
 }
 
 // offset reads Z or ±HH[:MM[:SS]], in microseconds east of Greenwich.
@@ -253,17 +263,57 @@ func AppendISO(dst, text []byte, class Class) ([]byte, bool) {
 	if class == Date {
 		return dst, true
 	}
-	dst = pad(append(dst, 'T'), us/(3600*usPerSecond), 2)
-	dst = pad(append(dst, ':'), us/(60*usPerSecond)%60, 2)
-	dst = pad(append(dst, ':'), us/usPerSecond%60, 2)
-	if frac := us % usPerSecond; frac != 0 {
-		dst = pad(append(dst, '.'), frac, 6)
-		dst = bytes.TrimRight(dst, "0")
-	}
+	dst = appendClock(append(dst, 'T'), us)
 	if class == TimestampTZ {
 		dst = append(dst, 'Z')
 	}
 	return dst, true
+}
+
+// appendPostgres writes a date or time as Postgres reads it.
+func appendPostgres(dst []byte, n int64, class Class) []byte {
+	if class == Time {
+		return appendClock(dst, n)
+	}
+	switch n {
+	case math.MaxInt64:
+		return append(dst, "infinity"...)
+	case math.MinInt64:
+		return append(dst, "-infinity"...)
+	}
+	days, us := n, int64(0)
+	if class != Date {
+		days = floorDiv(n, usPerDay)
+		us = n - days*usPerDay
+	}
+	y, m, d := civil(days)
+	bc := y < 1
+	if bc {
+		y = 1 - y
+	}
+	dst = pad(dst, y, 4)
+	dst = pad(append(dst, '-'), m, 2)
+	dst = pad(append(dst, '-'), d, 2)
+	if class != Date {
+		dst = appendClock(append(dst, ' '), us)
+	}
+	if class == TimestampTZ {
+		dst = append(dst, "+00"...)
+	}
+	if bc {
+		dst = append(dst, " BC"...)
+	}
+	return dst
+}
+
+func appendClock(dst []byte, us int64) []byte {
+	dst = pad(dst, us/(3600*usPerSecond), 2)
+	dst = pad(append(dst, ':'), us/(60*usPerSecond)%60, 2)
+	dst = pad(append(dst, ':'), us/usPerSecond%60, 2)
+	if frac := us % usPerSecond; frac != 0 {
+		dst = bytes.TrimRight(pad(append(dst, '.'), frac, 6), "0")
+	}
+	return dst
 }
 
 func pad(dst []byte, n int64, width int) []byte {

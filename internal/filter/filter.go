@@ -27,29 +27,21 @@ const (
 	Invalid
 )
 
-// Op compares a column with a value.
-type Op byte
-
-// The operators.
-const (
-	Eq Op = iota
-	Ne
-	Gt
-	Gte
-	Lt
-	Lte
-)
-
-var opNames = [...]string{"=", "<>", ">", ">=", "<", "<="}
-
 // Predicate is a question about a row. The zero Predicate is true for every row.
 type Predicate struct {
-	kind   kind
-	op     Op
-	col    *Column
-	values []Value // one for a comparison; ascending for In
-	kids   []*Predicate
-	key    string
+	kind kind
+	kids []*Predicate // of and, or, not
+	col  *Column      // of isNull and tests
+	test test
+	key  string
+}
+
+// test is a question about one column's value. It is not asked for NULL, for which the answer is Unknown; but of jsonb,
+// where nothing may be at a path.
+type test interface {
+	eval(c *Column, raw []byte) Truth
+	sql(w *writer, c *Column)
+	key(c *Column) string
 }
 
 type kind byte
@@ -58,9 +50,8 @@ const (
 	and kind = iota
 	or
 	not
-	compares
-	in
 	isNull
+	tests
 )
 
 // And is true where all of ps are; without any, everywhere.
@@ -74,25 +65,13 @@ func Not(p *Predicate) *Predicate {
 	return &Predicate{kind: not, kids: []*Predicate{p}, key: "!" + p.Key()}
 }
 
-// Compare compares the column with a value of its type.
-func Compare(c *Column, op Op, v Value) *Predicate {
-	return &Predicate{kind: compares, op: op, col: c, values: []Value{v}, key: c.keyed(opNames[op], v)}
-}
-
-// In is true where the column equals one of vs, which may be empty: then it is false even for NULL.
-func In(c *Column, vs []Value) *Predicate {
-	if len(vs) == 0 {
-		return Or()
-	}
-	vs = slices.Clone(vs)
-	slices.SortFunc(vs, c.order)
-	vs = slices.CompactFunc(vs, func(a, b Value) bool { return c.order(a, b) == 0 })
-	return &Predicate{kind: in, col: c, values: vs, key: c.keyed("in", vs...)}
+func about(c *Column, t test) *Predicate {
+	return &Predicate{kind: tests, col: c, test: t, key: strconv.Quote(c.Name) + " " + t.key(c)}
 }
 
 // IsNull is true where the column is NULL. For json and jsonb that is JSON's null as well: an image does not tell them apart.
 func IsNull(c *Column) *Predicate {
-	return &Predicate{kind: isNull, col: c, key: c.keyed("null")}
+	return &Predicate{kind: isNull, col: c, key: strconv.Quote(c.Name) + " null"}
 }
 
 // join makes one conjunction or disjunction of ps: nested ones of the same kind are taken in, repeated ones left out.
@@ -183,34 +162,13 @@ func (p *Predicate) evalColumn(row *change.Row) Truth {
 		return Invalid
 	}
 	null := string(raw) == "null"
-	if p.kind == isNull {
+	switch {
+	case p.kind == isNull:
 		return truth(null)
-	}
-	if null {
+	case null && p.col.Class != JSONB:
 		return Unknown
 	}
-	got, ok := p.col.read(raw)
-	if !ok {
-		return Invalid
-	}
-	if p.kind == in {
-		return truth(p.col.oneOf(&got, p.values))
-	}
-	c := p.col.compare(&got, &p.values[0])
-	switch p.op {
-	case Eq:
-		return truth(c == 0)
-	case Ne:
-		return truth(c != 0)
-	case Gt:
-		return truth(c > 0)
-	case Gte:
-		return truth(c >= 0)
-	case Lt:
-		return truth(c < 0)
-	default:
-		return truth(c <= 0)
-	}
+	return p.test.eval(p.col, raw)
 }
 
 func truth(b bool) Truth {
@@ -218,21 +176,4 @@ func truth(b bool) Truth {
 		return True
 	}
 	return False
-}
-
-// oneOf looks got up among vs, which ascend.
-func (c *Column) oneOf(got *Value, vs []Value) bool {
-	lo, hi := 0, len(vs)
-	for lo < hi {
-		mid := int(uint(lo+hi) >> 1)
-		switch d := c.compare(got, &vs[mid]); {
-		case d == 0:
-			return true
-		case d > 0:
-			lo = mid + 1
-		default:
-			hi = mid
-		}
-	}
-	return false
 }

@@ -9,50 +9,94 @@ import (
 	"github.com/notifyql/notifyql/internal/catalog"
 )
 
-// AppendSQL writes the predicate as an SQL expression over the table's columns, and its values as text parameters
-// behind args. It gives true, false or NULL exactly as Eval gives True, False or Unknown.
-func (p *Predicate) AppendSQL(b *strings.Builder, args []any) []any {
+// SQL is the predicate as an SQL expression over the table's columns, with its values as parameters behind args: all of
+// them are text. It gives true, false or NULL exactly as Eval gives True, False or Unknown.
+func (p *Predicate) SQL(args []any) (string, []any) {
+	w := &writer{args: args}
+	p.sql(w)
+	return w.buf.String(), w.args
+}
+
+// writer writes an expression and gathers its parameters.
+type writer struct {
+	buf  strings.Builder
+	args []any
+}
+
+func (w *writer) write(parts ...string) {
+	for _, s := range parts {
+		w.buf.WriteString(s)
+	}
+}
+
+func (w *writer) parameter(text string) {
+	w.args = append(w.args, text)
+	w.write("$", strconv.Itoa(len(w.args)), "::text")
+}
+
+// value writes a value of the column's type.
+func (w *writer) value(c *Column, v *Value) {
+	w.parameter(v.text)
+	if t := c.cast(); t != "" {
+		w.write("::", t)
+	}
+}
+
+func (w *writer) values(c *Column, vs []Value) {
+	for i := range vs {
+		if i > 0 {
+			w.write(", ")
+		}
+		w.value(c, &vs[i])
+	}
+}
+
+func (p *Predicate) sql(w *writer) {
 	switch p.kind {
 	case and, or:
 		if len(p.kids) == 0 {
-			b.WriteString([...]string{"true", "false"}[p.kind])
-			return args
+			w.write([...]string{and: "true", or: "false"}[p.kind])
+			return
 		}
+		w.write("(")
 		for i, kid := range p.kids {
-			b.WriteString([...]string{"(", " and ", " or "}[min(i, 1)*(1+int(p.kind))])
-			args = kid.AppendSQL(b, args)
-		}
-		b.WriteByte(')')
-	case not:
-		b.WriteString("not (")
-		args = p.kids[0].AppendSQL(b, args)
-		b.WriteByte(')')
-	case isNull:
-		name := pgx.Identifier{p.col.Name}.Sanitize()
-		b.WriteString("(" + name + " is null")
-		if p.col.Class == JSON {
-			b.WriteString(" or " + name + "::text = 'null'")
-		}
-		b.WriteByte(')')
-	case compares:
-		b.WriteString(p.col.operand() + " " + opNames[p.op] + " ")
-		args = p.col.parameter(b, args, &p.values[0])
-	case in:
-		b.WriteString(p.col.operand() + " in (")
-		for i := range p.values {
 			if i > 0 {
-				b.WriteString(", ")
+				w.write([...]string{and: " and ", or: " or "}[p.kind])
 			}
-			args = p.col.parameter(b, args, &p.values[i])
+			kid.sql(w)
 		}
-		b.WriteByte(')')
+		w.write(")")
+	case not:
+		w.write("not (")
+		p.kids[0].sql(w)
+		w.write(")")
+	case isNull:
+		name := p.col.quoted()
+		switch p.col.Class {
+		case JSON:
+			w.write("(", name, " is null or json_typeof(", name, ") = 'null')")
+		case JSONB:
+			w.write("(", name, " is null or jsonb_typeof(", name, ") = 'null')")
+		default:
+			w.write("(", name, " is null)")
+		}
+	case tests:
+		p.test.sql(w, p.col)
 	}
-	return args
+}
+
+// quoted is the column, as the type below its domain: enums, arrays and ranges have no operators for domains.
+func (c *Column) quoted() string {
+	name := pgx.Identifier{c.Name}.Sanitize()
+	if c.below != c.Type {
+		return name + "::" + typeName(c.below)
+	}
+	return name
 }
 
 // operand is the column as it is compared.
 func (c *Column) operand() string {
-	name := pgx.Identifier{c.Name}.Sanitize()
+	name := c.quoted()
 	switch c.Class {
 	case Int:
 		return name + "::int8"
@@ -61,27 +105,27 @@ func (c *Column) operand() string {
 	case Opaque:
 		// A cast to text may be a function with its own idea of the text; format uses the type's output function.
 		return "case when " + name + " is not null then format('%s', " + name + `) end collate "C"`
+	case JSONB:
+		// JSON's null counts as NULL: an image does not tell them apart.
+		return "nullif(" + name + ", 'null')"
 	}
 	return name
 }
 
-func (c *Column) parameter(b *strings.Builder, args []any, v *Value) []any {
-	text := v.text
-	if c.Class == Char {
-		text = string(v.b)
-	}
-	args = append(args, text)
-	b.WriteString("$" + strconv.Itoa(len(args)) + "::text")
+// cast is the type as which a client's text is compared; empty for text.
+func (c *Column) cast() string {
 	switch c.Class {
 	case Text, Char, Opaque:
+		return ""
 	case Int:
-		b.WriteString("::int8")
-	default:
-		t := c.Type
-		for t.Kind == catalog.Domain && t.Elem != nil {
-			t = t.Elem
-		}
-		b.WriteString("::" + pgx.Identifier{t.Schema, t.Name}.Sanitize())
+		return "int8"
 	}
-	return args
+	return typeName(c.below)
+}
+
+func typeName(t *catalog.Type) string {
+	if t.Schema == "" {
+		return pgx.Identifier{t.Name}.Sanitize()
+	}
+	return pgx.Identifier{t.Schema, t.Name}.Sanitize()
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/notifyql/notifyql/internal/catalog"
 	"github.com/notifyql/notifyql/internal/change"
@@ -32,7 +33,12 @@ const (
 	Time
 	Bytea
 	Enum
-	JSON // only IsNull
+	Interval
+	JSONB
+	JSON  // only IsNull
+	Array // of Elem
+	Range // of Elem
+	MultiRange
 )
 
 // ClassOf tells the class of a type; that of a domain is that of the type below.
@@ -40,8 +46,15 @@ func ClassOf(t *catalog.Type) Class {
 	for t.Kind == catalog.Domain && t.Elem != nil {
 		t = t.Elem
 	}
-	if t.Kind == catalog.Enum {
+	switch t.Kind {
+	case catalog.Enum:
 		return Enum
+	case catalog.Array:
+		return Array
+	case catalog.Range:
+		return Range
+	case catalog.MultiRange:
+		return MultiRange
 	}
 	if t.Kind != catalog.Base || t.Schema != "pg_catalog" && t.Schema != "" {
 		return Opaque
@@ -73,14 +86,18 @@ func ClassOf(t *catalog.Type) Class {
 		return Time
 	case "bytea":
 		return Bytea
-	case "json", "jsonb":
+	case "interval":
+		return Interval
+	case "jsonb":
+		return JSONB
+	case "json":
 		return JSON
 	}
 	return Opaque
 }
 
 // Ordered reports whether values of the class are ordered, so that gt, gte, lt and lte mean something.
-func (c Class) Ordered() bool { return c != Opaque && c != JSON }
+func (c Class) Ordered() bool { return c > Opaque && c < JSONB }
 
 // Column is a column as a predicate sees it.
 type Column struct {
@@ -89,21 +106,37 @@ type Column struct {
 	Type  *catalog.Type
 	Class Class
 
-	key    string         // its name in an image
-	labels map[string]int // of an enum: place in its order
+	Elem *Column // of an array or a range, as if it were a column
+
+	below   *catalog.Type  // Type without domains
+	key     string         // its name in an image
+	labels  map[string]int // of an enum: place in its order
+	scratch sync.Pool      // of *[]byte, for text that must be decoded
 }
 
 // NewColumn describes a column.
 func NewColumn(name string, hint int, t *catalog.Type) *Column {
-	c := &Column{Name: name, Hint: hint, Type: t, Class: ClassOf(t), key: ImageName(name)}
-	for t.Kind == catalog.Domain && t.Elem != nil {
-		t = t.Elem
+	c := &Column{Name: name, Hint: hint, Type: t, Class: ClassOf(t), below: t, key: ImageName(name)}
+	c.scratch.New = func() any { return new([]byte) }
+	for c.below.Kind == catalog.Domain && c.below.Elem != nil {
+		c.below = c.below.Elem
 	}
-	if c.Class == Enum {
-		c.labels = make(map[string]int, len(t.Labels))
-		for i, l := range t.Labels {
+	switch c.Class {
+	case Enum:
+		c.labels = make(map[string]int, len(c.below.Labels))
+		for i, l := range c.below.Labels {
 			c.labels[l] = i
 		}
+	case Array, Range, MultiRange:
+		if c.below.Elem == nil {
+			c.Class = Opaque
+			break
+		}
+		elem := c.below.Elem
+		if c.Class == MultiRange && elem.Elem != nil {
+			elem = elem.Elem
+		}
+		c.Elem = NewColumn(name, hint, elem)
 	}
 	return c
 }
@@ -113,12 +146,13 @@ func (c *Column) Raw(row *change.Row) ([]byte, bool) { return row.Get(c.key, c.H
 
 // Value is a value of a column's type: one that a client gave, or one read from an image.
 type Value struct {
-	n    int64   // bool, int, dates and times, an enum's place
+	n    int64   // bool, int, dates and times, an enum's place, an interval's days
+	us   int64   // an interval's microseconds, less than a day
 	f    float64 // floats
 	dec  decimal
-	b    []byte // the decoded text of a client's value; the raw JSON string of an image's
-	raw  bool   // b is a raw JSON string
-	text string // what SQL gets as a parameter; empty for an image's
+	doc  *document // jsonb
+	b    []byte    // a client's text, or an image's as it stands between the quotes
+	text string    // what SQL gets as a parameter; empty for an image's
 }
 
 // ParseValue reads a client's value of the column's type, written as Postgres reads it.
@@ -132,7 +166,7 @@ func (c *Column) ParseValue(text string) (Value, error) {
 		v.n, ok = integer([]byte(text))
 	case Float4, Float8:
 		v.f, ok = float([]byte(text), c.Class)
-		if ok && math.IsInf(v.f, 0) && !strings.Contains(strings.ToLower(text), "inf") {
+		if ok && (math.IsInf(v.f, 0) && !strings.Contains(strings.ToLower(text), "inf") || v.f == 0 && strings.ContainsAny(mantissa(text), "123456789")) {
 			return v, fmt.Errorf("%s is out of range for %s", text, c.Type.Name)
 		}
 	case Numeric:
@@ -147,13 +181,22 @@ func (c *Column) ParseValue(text string) (Value, error) {
 		v.b, ok = []byte(text), true
 		if c.Class == Char {
 			v.b = bytes.TrimRight(v.b, " ")
+			v.text = string(v.b)
 		}
 	case UUID:
 		if v.b, ok = uuid(text); ok {
 			v.text = string(v.b)
 		}
 	case Date, Timestamp, TimestampTZ, Time:
-		v.n, ok = instant([]byte(text), c.Class)
+		if v.n, ok = instant([]byte(text), c.Class); ok {
+			v.text = string(appendPostgres(nil, v.n, c.Class))
+		}
+	case Interval:
+		var span interval
+		if span, ok = parseInterval([]byte(text)); ok {
+			v.n, v.us = span.order()
+			v.text = string(span.append(nil))
+		}
 	case Bytea:
 		v.b, ok = []byte(text), hexadecimal(text)
 	case Enum:
@@ -173,7 +216,7 @@ func (c *Column) read(raw []byte) (v Value, ok bool) {
 	case Bool:
 		v.n, ok = boolean(raw)
 	case Int:
-		v.n, ok = integer(raw)
+		v.n, ok = integer(unquote(raw)) // oid stands between quotes
 	case Float4, Float8:
 		v.f, ok = float(unquote(raw), c.Class)
 	case Numeric:
@@ -183,12 +226,16 @@ func (c *Column) read(raw []byte) (v Value, ok bool) {
 			// An opaque type's cast to json may give anything; its text is then not known.
 			return v, false
 		}
-		v.b, v.raw, ok = raw[1:len(raw)-1], true, true
+		v.b, ok = raw[1:len(raw)-1], true
 	case UUID:
 		v.b = unquote(raw)
 		ok = len(v.b) == 36
 	case Date, Timestamp, TimestampTZ, Time:
 		v.n, ok = instant(unquote(raw), c.Class)
+	case Interval:
+		var span interval
+		span, ok = parseInterval(unquote(raw))
+		v.n, v.us = span.order()
 	case Bytea:
 		v.b = unquote(raw)
 		ok = bytes.HasPrefix(v.b, []byte(`\\x`))
@@ -202,6 +249,18 @@ func (c *Column) read(raw []byte) (v Value, ok bool) {
 		v.n = int64(i)
 	}
 	return v, ok
+}
+
+// readText takes a value from its plain text, as a range has its bounds.
+func (c *Column) readText(text []byte) (v Value, ok bool) {
+	switch c.Class {
+	case Text, Char, Opaque:
+		return v, false
+	case Enum:
+		i, ok := c.labels[string(text)]
+		return Value{n: int64(i)}, ok
+	}
+	return c.read(text)
 }
 
 // compare orders an image's value and a client's.
@@ -219,6 +278,8 @@ func (c *Column) compare(a, b *Value) int {
 		return bytes.Compare(a.b, b.b)
 	case Bytea:
 		return bytes.Compare(a.b, b.b[min(2, len(b.b)):])
+	case Interval:
+		return cmp.Or(cmp.Compare(a.n, b.n), cmp.Compare(a.us, b.us))
 	}
 	return cmp.Compare(a.n, b.n)
 }
@@ -305,30 +366,11 @@ func hexadecimal(s string) bool {
 	return len(s)%2 == 0 && strings.HasPrefix(s, `\x`) && strings.Trim(s[2:], "0123456789abcdef") == ""
 }
 
-// keyed is a predicate's key: operator, column, values, each so that no two differ and look the same.
-func (c *Column) keyed(op string, vs ...Value) string {
-	var b strings.Builder
-	b.WriteString(op)
-	b.WriteByte(' ')
-	b.WriteString(strconv.Quote(c.Name))
-	for i := range vs {
-		b.WriteByte(' ')
-		switch c.Class {
-		case Text, Opaque, Char, UUID, Bytea:
-			b.WriteString(strconv.Quote(string(vs[i].b)))
-		case Float4, Float8:
-			f := vs[i].f
-			if f == 0 {
-				f = 0 // one zero
-			}
-			b.WriteString(strconv.FormatFloat(f, 'g', -1, 64))
-		case Numeric:
-			b.WriteString(vs[i].dec.key())
-		default:
-			b.WriteString(strconv.FormatInt(vs[i].n, 10))
-		}
+func mantissa(text string) string {
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		return text[:i]
 	}
-	return b.String()
+	return text
 }
 
 // Valid reports whether text is a value of the class, as a client writes it.

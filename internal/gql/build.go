@@ -27,6 +27,7 @@ type builder struct {
 	types, roots namer
 	tables       []*table
 	enums        map[uint32]*enum
+	used         map[string]bool // types that are written only if they are
 	enumOrder    []*enum
 	problems     []Problem
 	sdl          strings.Builder
@@ -45,7 +46,7 @@ func Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, error) {
 
 // Build is the function Build, with settings.
 func (o Options) Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, error) {
-	b := &builder{types: namer{}, roots: namer{"channel": true}, enums: map[uint32]*enum{}}
+	b := &builder{types: namer{}, roots: namer{"channel": true}, enums: map[uint32]*enum{}, used: map[string]bool{}}
 	s := &Schema{tables: map[string]*table{}, customs: map[string]*custom{}, options: o}
 	s.options.Limits = o.Limits.withDefaults()
 	s.cache.limit = s.options.Limits.Documents
@@ -58,8 +59,8 @@ func (o Options) Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, e
 	for _, d := range doc.Definitions {
 		b.types[d.Name] = true
 	}
-	for _, later := range reservedTypes {
-		b.types[later] = true
+	for _, name := range reservedTypes() {
+		b.types[name] = true
 	}
 	customDoc, err := s.addCustom(b, fields)
 	if err != nil {

@@ -2,7 +2,6 @@ package gql
 
 import (
 	"bytes"
-	"encoding/json"
 	"slices"
 	"strconv"
 	"time"
@@ -192,7 +191,7 @@ func (p *Plan) row(r *result, f *changeField, row *change.Row) {
 		raw, ok := c.filter.Raw(row)
 		null := ok && string(raw) == "null"
 		if ok && !null {
-			r.buf, ok = c.encode(r.buf, raw)
+			r.buf, ok = c.encode(r.buf, raw, rf.kids[c.object])
 		}
 		switch {
 		case ok && !null, null && !c.nonNull:
@@ -266,7 +265,6 @@ func (p *Plan) rowKey(r *result, f *changeField, row *change.Row) {
 		if len(parts) == 1 {
 			text = parts[0]
 		}
-		b, _ := json.Marshal(string(text))
-		r.buf = append(r.buf, b...)
+		r.buf = appendString(r.buf, string(text))
 	}
 }

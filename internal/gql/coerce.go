@@ -25,6 +25,21 @@ type badInput struct {
 	at   []any
 	want string
 	pos  *ast.Position
+
+	limit string // not empty: which limit it goes beyond
+	max   int
+}
+
+// error is the GraphQL error of a value that a client gave at pos, unless it is known more exactly.
+func (e *badInput) error(pos *ast.Position, what string) *gqlError {
+	if e.pos != nil {
+		pos = e.pos
+	}
+	message := what + "; " + e.Error() + "."
+	if e.limit != "" {
+		return limitError(pos, e.limit, e.max, "%s", message)
+	}
+	return newError(codeInput, pos, "%s", message)
 }
 
 func (e *badInput) Error() string {
@@ -73,7 +88,7 @@ func (c *coercer) variables(op *ast.OperationDefinition, raw []byte) errorList {
 			continue
 		}
 		if bad != nil {
-			errs = append(errs, newError(codeInput, def.Position, "Variable \"$%s\" got an invalid value; %s", def.Variable, bad))
+			errs = append(errs, bad.error(def.Position, `Variable "$`+def.Variable+`" got an invalid value`))
 			continue
 		}
 		c.vars[def.Variable] = got
@@ -230,7 +245,7 @@ func (c *coercer) absent(v *ast.Value) bool {
 
 func (c *coercer) list(n int, item func(int) (any, *badInput), pos *ast.Position) (any, *badInput) {
 	if n > c.limits.List {
-		return nil, &badInput{want: fmt.Sprintf("a list may have %d values, not %d", c.limits.List, n), pos: pos}
+		return nil, &badInput{want: fmt.Sprintf("a list may have %d values, not %d", c.limits.List, n), pos: pos, limit: "list", max: c.limits.List}
 	}
 	out := make([]any, n)
 	for i := range out {
@@ -373,10 +388,7 @@ func (c *coercer) arguments(defs ast.ArgumentDefinitionList, given ast.ArgumentL
 			continue
 		}
 		if bad != nil {
-			if bad.pos != nil {
-				pos = bad.pos
-			}
-			return nil, newError(codeInput, pos, "Argument %q has an invalid value; %s", def.Name, bad)
+			return nil, bad.error(pos, `Argument "`+def.Name+`" has an invalid value`)
 		}
 		out[def.Name] = got
 	}

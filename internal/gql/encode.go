@@ -9,25 +9,29 @@ import (
 	"github.com/notifyql/notifyql/internal/filter"
 )
 
-// encoder appends the GraphQL form of a raw JSON value from an image, which is not null. ok is false for a value that is
-// not what the column's type promises, or that GraphQL cannot represent; dst is then as it was.
-type encoder func(dst, raw []byte) (out []byte, ok bool)
+// encoder appends the GraphQL form of a raw JSON value from an image, which is not null; kids are what is selected of an
+// object. ok is false for a value that is not what the column's type promises, or that GraphQL cannot represent; dst is
+// then as it was.
+type encoder func(dst, raw []byte, kids []*selection) (out []byte, ok bool)
 
-func encodeBoolean(dst, raw []byte) ([]byte, bool) {
+func encodeBoolean(dst, raw []byte, _ []*selection) ([]byte, bool) {
 	if s := string(raw); s != "true" && s != "false" {
 		return dst, false
 	}
 	return append(dst, raw...), true
 }
 
-func encodeInt(dst, raw []byte) ([]byte, bool) {
+func encodeInt(dst, raw []byte, _ []*selection) ([]byte, bool) {
 	if len(raw) == 0 || len(raw) > len("-2147483648") || !digits(bytes.TrimPrefix(raw, []byte("-"))) {
 		return dst, false
 	}
 	return append(dst, raw...), true
 }
 
-func encodeBigInt(dst, raw []byte) ([]byte, bool) {
+func encodeBigInt(dst, raw []byte, _ []*selection) ([]byte, bool) {
+	if isString(raw) { // as oid stands in an image
+		raw = raw[1 : len(raw)-1]
+	}
 	if len(raw) == 0 || !digits(bytes.TrimPrefix(raw, []byte("-"))) {
 		return dst, false
 	}
@@ -35,14 +39,14 @@ func encodeBigInt(dst, raw []byte) ([]byte, bool) {
 }
 
 // encodeFloat leaves out NaN and the infinities, which stand in an image as strings: GraphQL's Float is finite.
-func encodeFloat(dst, raw []byte) ([]byte, bool) {
+func encodeFloat(dst, raw []byte, _ []*selection) ([]byte, bool) {
 	if !isNumber(raw) {
 		return dst, false
 	}
 	return append(dst, raw...), true
 }
 
-func encodeDecimal(dst, raw []byte) ([]byte, bool) {
+func encodeDecimal(dst, raw []byte, _ []*selection) ([]byte, bool) {
 	if isString(raw) {
 		return append(dst, raw...), true
 	}
@@ -52,7 +56,7 @@ func encodeDecimal(dst, raw []byte) ([]byte, bool) {
 	return quoted(dst, raw), true
 }
 
-func encodeText(dst, raw []byte) ([]byte, bool) {
+func encodeText(dst, raw []byte, _ []*selection) ([]byte, bool) {
 	if !isString(raw) {
 		return dst, false
 	}
@@ -61,19 +65,18 @@ func encodeText(dst, raw []byte) ([]byte, bool) {
 
 // encodeOpaque gives the text of a type not known here. Where its own cast to json made something else than a string,
 // that is the text.
-func encodeOpaque(dst, raw []byte) ([]byte, bool) {
+func encodeOpaque(dst, raw []byte, _ []*selection) ([]byte, bool) {
 	if isString(raw) {
 		return append(dst, raw...), true
 	}
-	b, err := json.Marshal(string(raw))
-	return append(dst, b...), err == nil
+	return appendString(dst, string(raw)), true
 }
 
-func encodeJSON(dst, raw []byte) ([]byte, bool) { return append(dst, raw...), true }
+func encodeJSON(dst, raw []byte, _ []*selection) ([]byte, bool) { return append(dst, raw...), true }
 
 // encodeISO gives dates and times; those of our days in UTC are copied.
 func encodeISO(class filter.Class) encoder {
-	return func(dst, raw []byte) ([]byte, bool) {
+	return func(dst, raw []byte, _ []*selection) ([]byte, bool) {
 		if !isString(raw) {
 			return dst, false
 		}
@@ -96,7 +99,7 @@ func encodeISO(class filter.Class) encoder {
 }
 
 // encodeBytes turns \x68690a into base64.
-func encodeBytes(dst, raw []byte) ([]byte, bool) {
+func encodeBytes(dst, raw []byte, _ []*selection) ([]byte, bool) {
 	digits, ok := bytes.CutPrefix(raw, []byte(`"\\x`))
 	if !ok || len(digits) == 0 {
 		return dst, false
@@ -110,7 +113,7 @@ func encodeBytes(dst, raw []byte) ([]byte, bool) {
 
 // encodeEnum turns labels into the names of GraphQL's enum values. A label that came after the schema is not guessed.
 func encodeEnum(names map[string]string) encoder {
-	return func(dst, raw []byte) ([]byte, bool) {
+	return func(dst, raw []byte, _ []*selection) ([]byte, bool) {
 		if !isString(raw) {
 			return dst, false
 		}
@@ -126,34 +129,58 @@ func encodeEnum(names map[string]string) encoder {
 	}
 }
 
+// encodeDuration writes ISO 8601, whatever style Postgres wrote.
+func encodeDuration(dst, raw []byte, _ []*selection) ([]byte, bool) {
+	if !isString(raw) {
+		return dst, false
+	}
+	out, ok := filter.AppendDuration(append(dst, '"'), raw[1:len(raw)-1])
+	if !ok {
+		return dst, false
+	}
+	return append(out, '"'), true
+}
+
 // encodeList gives a one-dimensional array. One of more dimensions is not the list that the schema promises.
 func encodeList(elem encoder) encoder {
-	return func(dst, raw []byte) ([]byte, bool) {
+	return func(dst, raw []byte, kids []*selection) ([]byte, bool) {
 		start := len(dst)
+		if raw[0] != '[' || !filter.Closed(raw) {
+			return dst, false
+		}
 		dst = append(dst, '[')
-		list := elements{raw: raw}
-		for n := 0; ; n++ {
-			one, more := list.next()
-			if !more {
-				break
-			}
-			if n > 0 {
+		for e := filter.NewElements(raw); e.Next(); {
+			if len(dst) > start+1 {
 				dst = append(dst, ',')
 			}
-			if string(one) == "null" {
+			if string(e.Value) == "null" {
 				dst = append(dst, "null"...)
 				continue
 			}
 			var ok bool
-			if dst, ok = elem(dst, one); !ok {
+			if dst, ok = elem(dst, e.Value, kids); !ok {
 				return dst[:start], false
 			}
 		}
-		if list.broken {
-			return dst[:start], false
-		}
 		return append(dst, ']'), true
 	}
+}
+
+// appendString writes a JSON string.
+func appendString(dst []byte, s string) []byte {
+	dst, _ = appendJSON(dst, s) // a string always encodes
+	return dst
+}
+
+// appendJSON writes a value as JSON, with no more escapes than JSON needs.
+func appendJSON(dst []byte, v any) ([]byte, bool) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if e.Encode(v) != nil {
+		return dst, false
+	}
+	return append(dst, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...), true
 }
 
 func quoted[T []byte | string](dst []byte, s T) []byte {

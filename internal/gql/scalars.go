@@ -27,6 +27,7 @@ var scalars = []scalar{
 	{"Date", "A day, YYYY-MM-DD. Years beyond 9999 and before 1 have a sign and six digits; also infinity and -infinity.", "https://tc39.es/ecma262/#sec-date-time-string-format", filter.Date},
 	{"DateTime", "An instant in UTC, YYYY-MM-DDTHH:MM:SS[.ffffff]Z; as input with any offset. Years beyond 9999 and before 1 have a sign and six digits; also infinity and -infinity.", "https://tc39.es/ecma262/#sec-date-time-string-format", filter.TimestampTZ},
 	{"Decimal", "An exact decimal number, as a string: JavaScript would round a number. Also NaN, Infinity and -Infinity. Numbers are accepted as input.", "", filter.Numeric},
+	{"Duration", "A span of time as ISO 8601 has it, such as P1Y2M3DT4H5M6.7S; each part may have a sign.", "https://tc39.es/proposal-temporal/#sec-temporal-duration-objects", filter.Interval},
 	{"JSON", "Any JSON value.", "https://www.rfc-editor.org/rfc/rfc8259", filter.JSON},
 	{"LocalDateTime", "A date and time of day in no time zone, YYYY-MM-DDTHH:MM:SS[.ffffff]. Years beyond 9999 and before 1 have a sign and six digits; also infinity and -infinity.", "https://tc39.es/ecma262/#sec-date-time-string-format", filter.Timestamp},
 	{"Time", "A time of day in no time zone, HH:MM:SS[.ffffff], up to 24:00:00.", "", filter.Time},
@@ -150,6 +151,8 @@ func (s *scalar) shape() string {
 		return "a date and time without offset, such as 2024-12-31T23:59:59"
 	case filter.Time:
 		return "a time of day, such as 23:59:59"
+	case filter.Interval:
+		return "a duration, such as P1DT12H"
 	case filter.UUID:
 		return "a UUID"
 	}

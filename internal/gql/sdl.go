@@ -9,15 +9,26 @@ import (
 //go:embed base.graphql
 var baseGraphQL string
 
-// reservedTypes are names that no table takes, because they will or may mean something.
-var reservedTypes = []string{
-	"Query", "Mutation", "Subscription", "Cursor", "Duration", "ChannelEvent", "SortOrder", "OrderBy",
-	"_Any", "_Entity", "_Service", "_FieldSet",
+// reservedTypes are names that no table takes, because they mean or may come to mean something.
+func reservedTypes() []string {
+	names := []string{
+		"Query", "Mutation", "Subscription", "Cursor", "SortOrder", "OrderBy", "_Any", "_Entity", "_Service", "_FieldSet",
+		"OpaqueWhere", "NullWhere", "JSONWhere", "JSONPathWhere", "ListWhere", "RangeWhere",
+	}
+	for _, s := range comparedTypes {
+		names = append(names, comparedNames(s)...)
+	}
+	return names
 }
 
-// comparable are the types that filters compare, ours and GraphQL's own.
-var comparableTypes = []string{
-	"BigInt", "Boolean", "Bytes", "Date", "DateTime", "Decimal", "Float", "Int", "LocalDateTime", "String", "Time", "UUID",
+// comparedTypes are the scalars that filters compare, ours and GraphQL's own.
+var comparedTypes = []string{
+	"BigInt", "Boolean", "Bytes", "Date", "DateTime", "Decimal", "Duration", "Float", "Int", "LocalDateTime", "String", "Time", "UUID",
+}
+
+// comparedNames are the types that a scalar or an enum brings with it.
+func comparedNames(name string) []string {
+	return []string{name + "Where", name + "ListWhere", name + "Range", name + "RangeWhere"}
 }
 
 // baseSDL is what every schema has.
@@ -31,26 +42,7 @@ func baseSDL() string {
 		}
 		b.WriteByte('\n')
 	}
-	for _, name := range comparableTypes {
-		doc := ""
-		switch {
-		case name == "String":
-			doc = "Text is compared byte by byte."
-		case name == "Float":
-			doc = "NaN is greater than all else."
-		}
-		writeWhere(&b, name, doc)
-	}
 	return b.String()
-}
-
-// writeWhere writes the input type by which values of an ordered type are filtered.
-func writeWhere(b *strings.Builder, name, doc string) {
-	fmt.Fprintf(b, "\n%sinput %sWhere {\n", describe("", doc), name)
-	for _, op := range []string{"eq", "ne", "gt", "gte", "lt", "lte"} {
-		fmt.Fprintf(b, "  %s: %s\n", op, name)
-	}
-	fmt.Fprintf(b, "  in: [%s!]\n  isNull: Boolean\n}\n", name)
 }
 
 // write writes the types of all tables.
@@ -68,8 +60,9 @@ func (b *builder) write() {
 			b.sdl.WriteString("  _\n")
 		}
 		b.sdl.WriteString("}\n")
-		writeWhere(&b.sdl, e.name, "Values are compared in the order of the enum.")
+		b.writeCompared(e.name, "Values are compared in the order of the enum.")
 	}
+	b.writeComparedTypes()
 	for _, t := range b.tables {
 		b.writeTable(t)
 	}

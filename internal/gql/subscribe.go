@@ -103,7 +103,7 @@ func (s *Schema) planTable(p *Plan, t *table) *gqlError {
 	w := where{table: t, limits: s.options.Limits, uses: p.uses}
 	var bad *badInput
 	if p.where, bad = w.predicate(p.root.args["where"], 0); bad != nil {
-		return newError(codeInput, p.root.pos, "Argument \"where\" has an invalid value; %s", bad)
+		return bad.error(p.root.pos, `Argument "where" has an invalid value`)
 	}
 	p.changeFields(p.root.kids[t.name+"Change"])
 

@@ -28,7 +28,8 @@ type column struct {
 	filter  *filter.Column
 	encode  encoder
 	nonNull bool
-	enum    *enum // of an enum's column
+	enum    *enum  // of an enum's column, or of an array of them
+	object  string // the object type of a range's column
 }
 
 // enum is an enum type as the schema has it.
@@ -118,71 +119,6 @@ func (b *builder) addColumns(t *table, full string) {
 	}
 }
 
-// typeOf sets the GraphQL side of a column's type.
-func (b *builder) typeOf(c *column, t *catalog.Type, full string) {
-	for t.Kind == catalog.Domain && t.Elem != nil {
-		t = t.Elem
-	}
-	switch {
-	case t.Kind == catalog.Array && t.Elem != nil:
-		var elem column
-		b.typeOf(&elem, t.Elem, full)
-		c.typ, c.encode, c.where = "["+elem.typ+"]", encodeList(elem.encode), "NullWhere"
-		c.enum = elem.enum
-		return
-	case t.Kind == catalog.Composite:
-		c.typ, c.encode, c.where = "JSON", encodeJSON, "NullWhere"
-		return
-	case t.Kind == catalog.Enum:
-		e := b.enumOf(t, full)
-		c.enum = e
-		c.typ, c.encode, c.where = e.name, encodeEnum(e.names), e.name+"Where"
-		return
-	}
-	c.typ, c.encode = scalarOf(t)
-	c.where = c.typ + "Where"
-	switch filter.ClassOf(t) {
-	case filter.Opaque:
-		c.where = "OpaqueWhere"
-	case filter.JSON:
-		c.where = "NullWhere"
-	}
-}
-
-// scalarOf gives the scalar of a type that is no array, enum or composite, and how it is encoded.
-func scalarOf(t *catalog.Type) (string, encoder) {
-	switch class := filter.ClassOf(t); class {
-	case filter.Bool:
-		return "Boolean", encodeBoolean
-	case filter.Int:
-		if t.Name == "int2" || t.Name == "int4" {
-			return "Int", encodeInt
-		}
-		return "BigInt", encodeBigInt
-	case filter.Float4, filter.Float8:
-		return "Float", encodeFloat
-	case filter.Numeric:
-		return "Decimal", encodeDecimal
-	case filter.UUID:
-		return "UUID", encodeText
-	case filter.Date:
-		return "Date", encodeISO(class)
-	case filter.Timestamp:
-		return "LocalDateTime", encodeISO(class)
-	case filter.TimestampTZ:
-		return "DateTime", encodeISO(class)
-	case filter.Time:
-		return "Time", encodeText
-	case filter.Bytea:
-		return "Bytes", encodeBytes
-	case filter.JSON:
-		return "JSON", encodeJSON
-	case filter.Text, filter.Char:
-		return "String", encodeText
-	}
-	return "String", encodeOpaque
-}
-
 // enumOf names an enum type and its values; columns of one type share it.
 func (b *builder) enumOf(t *catalog.Type, full string) *enum {
 	if e := b.enums[t.OID]; e != nil {
@@ -194,7 +130,9 @@ func (b *builder) enumOf(t *catalog.Type, full string) *enum {
 	}
 	want := pascal(base)
 	e := &enum{typ: t, names: map[string]string{}, labels: map[string]string{}}
-	e.name = b.types.free(want, func(s string) []string { return []string{s, s + "Where"} })
+	e.name = b.types.free(want, func(s string) []string {
+		return append(comparedNames(s), s)
+	})
 	if e.name != want {
 		b.problem(full, "", "the type name %s is taken; the enum %s.%s is %s", want, t.Schema, t.Name, e.name)
 	}

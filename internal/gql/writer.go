@@ -166,8 +166,10 @@ func appendLeaf(dst []byte, def *ast.Definition, v any) ([]byte, bool) {
 			return dst, false
 		}
 	}
-	b, err := json.Marshal(v)
-	return append(dst, b...), err == nil
+	if raw, ok := v.(json.RawMessage); ok {
+		return append(dst, raw...), true
+	}
+	return appendJSON(dst, v)
 }
 
 func asFloat(v any) (float64, bool) {

@@ -218,6 +218,7 @@ begin
   end if;
 
   shared := coalesce(shared, false);
+  select null::smallint as attnum, null::regtype as type into tenant;
   if not shared then
     select a.attnum, a.atttypid::regtype as type into tenant
       from pg_attribute a where a.attrelid = tbl and a.attname = watch.tenant_column and a.attnum > 0 and not a.attisdropped;

@@ -334,6 +334,7 @@ func TestNewSinceSnapshot(t *testing.T) {
 	for range 100 {
 		many.exec("savepoint s; insert into log (row) values (0)")
 	}
+	writers(t, db, 1, 1)() // one that ends after those began: from here on snapshots list them
 	var snaps []string
 	for range 20 {
 		snaps = append(snaps, c.text("select pg_current_snapshot()::text"))

@@ -26,7 +26,7 @@ type Schema struct {
 type builder struct {
 	types, roots namer
 	tables       []*table
-	enums        map[uint32]*enum
+	enums        map[string]*enum
 	used         map[string]bool // types that are written only if they are
 	enumOrder    []*enum
 	problems     []Problem
@@ -46,8 +46,8 @@ func Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, error) {
 
 // Build is the function Build, with settings.
 func (o Options) Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, error) {
-	b := &builder{types: namer{}, roots: namer{"channel": true}, enums: map[uint32]*enum{}, used: map[string]bool{}}
-	s := &Schema{tables: map[string]*table{}, customs: map[string]*custom{}, options: o}
+	b := &builder{types: namer{}, roots: namer{channelField: true}, enums: map[string]*enum{}, used: map[string]bool{}}
+	s := &Schema{tables: map[string]*table{}, customs: map[string]*custom{channelField: {name: channelField}}, options: o}
 	s.options.Limits = o.Limits.withDefaults()
 	s.cache.limit = s.options.Limits.Documents
 
@@ -79,9 +79,6 @@ func (o Options) Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, e
 	}
 	doc.Merge(customDoc)
 	doc.Merge(tableDoc)
-	if len(b.tables)+len(fields) == 0 {
-		dropSubscription(doc)
-	}
 	if s.ast, err = validator.ValidateSchemaDocument(doc); err != nil {
 		return nil, nil, fmt.Errorf("schema: %w", err)
 	}
@@ -90,11 +87,6 @@ func (o Options) Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, e
 	}
 	s.sdl = printSchema(s.ast)
 	return s, b.problems, nil
-}
-
-// dropSubscription removes the root that nothing extends: a type needs a field.
-func dropSubscription(doc *ast.SchemaDocument) {
-	doc.Definitions = slices.DeleteFunc(doc.Definitions, func(d *ast.Definition) bool { return d.Name == "Subscription" })
 }
 
 // SDL is the schema as text: types by name, each with its description.

@@ -9,7 +9,9 @@ import (
 	"maps"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/parser"
@@ -49,7 +51,7 @@ func (s *Schema) addCustom(b *builder, fields []Field) (*ast.SchemaDocument, err
 			return nil, fmt.Errorf("custom field %d: %w", i+1, err)
 		}
 		if s.customs[name] != nil {
-			return nil, fmt.Errorf("custom field %s is there twice", name)
+			return nil, fmt.Errorf("custom field %s is there twice, or ours", name)
 		}
 		c := &custom{Field: f, name: name, channel: f.Channel}
 		if c.channel == "" {
@@ -114,9 +116,15 @@ func checkCustom(doc *ast.SchemaDocument) (string, error) {
 	return name, nil
 }
 
-func (s *Schema) planCustom(p *Plan, c *custom, id *auth.Identity) {
+func (s *Schema) planCustom(p *Plan, c *custom, id *auth.Identity) *gqlError {
 	p.custom = &customPlan{custom: c, schema: s}
 	p.topic = change.Topic{Channel: c.channel}
+	if c.name == channelField {
+		p.topic.Channel, _ = p.root.args["name"].(string)
+		if p.topic.Channel == "" {
+			return newError(codeInput, p.root.pos, "A channel's name must not be empty.")
+		}
+	}
 	var key strings.Builder
 	key.WriteString(c.signature)
 	key.WriteByte('\n')
@@ -130,11 +138,18 @@ func (s *Schema) planCustom(p *Plan, c *custom, id *auth.Identity) {
 		key.Write(who)
 	}
 	p.key = key.String()
+	return nil
 }
 
 // encodeEvent resolves an event and writes the part of it that is selected.
 func (p *Plan) encodeEvent(ctx context.Context, m *subs.Match) []byte {
-	v, err := p.resolve(ctx, m)
+	var v any
+	var err error
+	if p.custom.name == channelField {
+		v = channelEvent{m.Change}
+	} else {
+		v, err = p.resolve(ctx, m)
+	}
 	if errors.Is(err, ErrSkip) {
 		return nil
 	}
@@ -195,6 +210,36 @@ func (p *Plan) resolve(ctx context.Context, m *subs.Match) (v any, err error) {
 		return nil, fmt.Errorf("the event's data is no JSON: %w", err)
 	}
 	return v, nil
+}
+
+// channelField is the field of Subscription that every schema has: any channel's events as they are.
+const channelField = "channel"
+
+// channelEvent is an event as that field shows it.
+type channelEvent struct{ c *change.Change }
+
+func (channelEvent) typename() string { return "ChannelEvent" }
+
+func (e channelEvent) get(field string, _ map[string]any) any {
+	switch field {
+	case "channel":
+		return e.c.Topic.Channel
+	case "type":
+		return e.c.EventType
+	case "data":
+		if len(e.c.New) == 0 || string(e.c.New) == "null" {
+			return nil
+		}
+		return json.RawMessage(e.c.New)
+	case "transaction":
+		if e.c.XID == 0 { // no database
+			return nil
+		}
+		return strconv.FormatUint(uint64(e.c.XID), 10)
+	case "committedAt":
+		return e.c.At.UTC().Format(time.RFC3339Nano)
+	}
+	return nil
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -306,6 +306,26 @@ func TestCustomField(t *testing.T) {
 	}
 }
 
+func TestChannel(t *testing.T) {
+	t.Parallel()
+	s := build(t)
+	p := plan(t, s, `subscription($n: String!) { channel(name: $n) { channel type data transaction committedAt __typename } }`, `{"n":"news"}`, tenantA)
+	if p.Topic() != (change.Topic{Channel: "news"}) || p.Blocks() {
+		t.Errorf("topic %v, blocks %t", p.Topic(), p.Blocks())
+	}
+	event := change.Change{Op: change.Event, XID: 7, Topic: p.Topic(), Shared: true, EventType: "x", At: time.Unix(0, 0), New: []byte(`{"a": "<&>", "n": 1.50}`)}
+	want := `{"data":{"channel":{"channel":"news","type":"x","data":{"a": "<&>", "n": 1.50},"transaction":"7","committedAt":"1970-01-01T00:00:00Z","__typename":"ChannelEvent"}}}`
+	if _, got := seen(t, p, event, nil); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if _, errs := s.Subscribe(Request{Query: `subscription { channel(name: "") { type } }`}, nil); errs == nil {
+		t.Error("a channel without a name is taken")
+	}
+	if p.Key() == plan(t, s, `subscription { channel(name: "olds") { channel type data transaction committedAt __typename } }`, "", tenantA).Key() {
+		t.Error("two channels share a group")
+	}
+}
+
 func TestCustomFieldThatDoesNotFit(t *testing.T) {
 	t.Parallel()
 	for sdl, want := range map[string]string{

@@ -64,7 +64,9 @@ func (s *Schema) subscribe(r Request, id *auth.Identity) (*Plan, errorList) {
 	p := &Plan{root: root[0], field: root[0].name, uses: map[int]bool{}}
 	p.prefix = append([]byte(`{"data":{`), p.root.prefix...)
 	if c := s.customs[p.field]; c != nil {
-		s.planCustom(p, c, id)
+		if err := s.planCustom(p, c, id); err != nil {
+			return nil, errorList{err}
+		}
 		return p, nil
 	}
 	t := s.tables[p.field]

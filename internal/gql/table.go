@@ -121,7 +121,8 @@ func (b *builder) addColumns(t *table, full string) {
 
 // enumOf names an enum type and its values; columns of one type share it.
 func (b *builder) enumOf(t *catalog.Type, full string) *enum {
-	if e := b.enums[t.OID]; e != nil {
+	id := t.Schema + "." + t.Name
+	if e := b.enums[id]; e != nil {
 		return e
 	}
 	base := t.Name
@@ -144,7 +145,7 @@ func (b *builder) enumOf(t *catalog.Type, full string) *enum {
 		}
 		e.names[label], e.labels[name] = name, label
 	}
-	b.enums[t.OID] = e
+	b.enums[id] = e
 	b.enumOrder = append(b.enumOrder, e)
 	return e
 }

@@ -67,6 +67,20 @@ var bugs = []bug{
 		}
 		return txns, acts
 	}},
+	{name: "open transaction not first", step: func(m *Machine, now time.Time, in Input) ([]change.Txn, []Action) {
+		txns, acts := m.Step(now, in)
+		if _, ok := in.(Swept); ok {
+			slices.SortStableFunc(txns, func(a, b change.Txn) int { return cmp.Compare(a.LastSeq(), b.LastSeq()) })
+		}
+		return txns, acts
+	}},
+	{name: "first part of an answer taken for all of it", step: func(m *Machine, now time.Time, in Input) ([]change.Txn, []Action) {
+		if s, ok := in.(Swept); ok {
+			s.More = false
+			in = s
+		}
+		return m.Step(now, in)
+	}},
 	{name: "what is held is forgotten", step: func(m *Machine, now time.Time, in Input) ([]change.Txn, []Action) {
 		if _, ok := in.(Swept); ok {
 			m.release()

@@ -99,14 +99,7 @@ func (p *Plan) encodeChange(m *subs.Match, e subs.Effect) []byte {
 		}
 		return p.failure(codeSchema, "A change was written whose row does not fit the schema.")
 	}
-	size := len(p.prefix) + 256
-	if before != nil {
-		size += len(m.Change.Old)
-	}
-	if after != nil {
-		size += len(m.Change.New)
-	}
-	r := &result{buf: append(make([]byte, 0, size), p.prefix...)}
+	r := &result{buf: append(make([]byte, 0, p.size(m.Change)), p.prefix...)}
 	r.buf = append(r.buf, '{')
 	for i := range p.fields {
 		if i > 0 {
@@ -133,6 +126,16 @@ func (p *Plan) encodeChange(m *subs.Match, e subs.Effect) []byte {
 	}
 	r.buf = append(r.buf, '}', '}', '}')
 	return r.finish()
+}
+
+// size guesses how long the result gets: of an image, no more than a usual value's length for each column selected.
+func (p *Plan) size(c *change.Change) int {
+	n := len(p.prefix) + 32*len(p.fields) + 64
+	for i := range p.fields {
+		f := &p.fields[i]
+		n += min(max(len(c.Old), len(c.New)), 48*len(f.rows))
+	}
+	return n
 }
 
 // plain writes what every change has, whatever its images.

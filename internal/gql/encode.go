@@ -191,8 +191,30 @@ func quoted[T []byte | string](dst []byte, s T) []byte {
 
 func isString(raw []byte) bool { return len(raw) >= 2 && raw[0] == '"' && raw[len(raw)-1] == '"' }
 
+// isNumber reports whether raw is a JSON number, as the database writes them.
 func isNumber(raw []byte) bool {
-	return len(raw) > 0 && (raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9') && json.Valid(raw)
+	b := bytes.TrimPrefix(raw, []byte("-"))
+	if len(b) == 0 || b[0] < '0' || b[0] > '9' || b[0] == '0' && len(b) > 1 && b[1] >= '0' && b[1] <= '9' {
+		return false
+	}
+	for i, c := range b {
+		switch {
+		case c >= '0' && c <= '9':
+		case c == '.':
+			if i+1 == len(b) || bytes.IndexByte(b[:i], '.') >= 0 || bytes.IndexByte(b[:i], 'e') >= 0 {
+				return false
+			}
+		case c == 'e' || c == 'E':
+			exp := b[i+1:]
+			if len(exp) > 0 && (exp[0] == '+' || exp[0] == '-') {
+				exp = exp[1:]
+			}
+			return b[i-1] != '.' && digits(exp)
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 func digits(b []byte) bool {

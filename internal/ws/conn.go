@@ -17,25 +17,13 @@ import (
 // with the code of the *CloseError that is ctx's cause, otherwise as going away. This is how a server that goes down, or
 // that ends one client, says so.
 func Serve(ctx context.Context, s Socket, svc Service, o Options) error {
-	o = o.withDefaults()
-	m := newMachine(s.Subprotocol(), o.MaxSubscriptions)
-	if m == nil {
+	c := newConn(ctx, s, svc, &o)
+	if c == nil {
 		e := closing(CodeSubprotocol, "Subprotocol not acceptable")
 		s.Close(e.Code, e.Reason)
 		return e
 	}
-	// Neither the socket nor the service sees ctx's end by itself: it would break a frame, or end an operation, before
-	// the client is told why.
-	own := context.WithoutCancel(ctx)
-	c := &conn{socket: s, service: svc, opts: o, machine: m, background: own}
-	c.ctx, c.cancel = context.WithCancel(own)
-	c.room.L = &c.mu
-	c.pinger, _ = s.(Pinger)
-	c.bucket = newBucket(o.MessagesPerSecond, o.MessageBurst)
-
-	c.begin(ctx)
-	err := c.guard(c.read)
-	return c.finish(err)
+	return c.run()
 }
 
 // conn drives one connection's machine. See the package's comment for who runs when.
@@ -69,7 +57,22 @@ type conn struct {
 // maxWaiting is how many bytes of control messages may wait before reading stops.
 const maxWaiting = 64 << 10
 
-func (c *conn) begin(ctx context.Context) {
+// newConn returns nil if there is no machine for the socket's subprotocol.
+func newConn(ctx context.Context, s Socket, svc Service, o *Options) *conn {
+	opts := o.withDefaults()
+	m := newMachine(s.Subprotocol(), opts.MaxSubscriptions)
+	if m == nil {
+		return nil
+	}
+	// Neither the socket nor the service sees ctx's end by itself: it would break a frame, or end an operation, before
+	// the client is told why.
+	own := context.WithoutCancel(ctx)
+	c := &conn{socket: s, service: svc, opts: opts, machine: m, background: own}
+	c.ctx, c.cancel = context.WithCancel(own)
+	c.room.L = &c.mu
+	c.pinger, _ = s.(Pinger)
+	c.bucket = newBucket(opts.MessagesPerSecond, opts.MessageBurst)
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.startWatch()
@@ -80,35 +83,43 @@ func (c *conn) begin(ctx context.Context) {
 		errors.As(context.Cause(ctx), &e)
 		c.shut(e)
 	})
+	return c
 }
 
-func (c *conn) read() error {
+// run waits in Read for nearly all of a connection's life. What it keeps on the stack meanwhile, with all that calls it,
+// decides whether the runtime can keep the stack small: the frames here are thin, and messages are handled below them.
+func (c *conn) run() error {
 	for {
 		text, err := c.socket.Read(c.background)
 		if err != nil {
-			return err
+			return c.finish(err)
 		}
-		if c.bucket.wait(c.ctx); c.ctx.Err() != nil {
-			continue // closing: what still comes is read only to see the close frame
-		}
-		m := c.machine.parse(text)
-
-		c.mu.Lock()
-		c.watch.heard++
-		var s step
-		if c.closing == nil {
-			s = c.machine.receive(m)
-		}
-		c.send(s.send)
-		c.mu.Unlock()
-		c.do(s)
-
-		c.mu.Lock()
-		for c.waiting > maxWaiting && c.closing == nil {
-			c.room.Wait()
-		}
-		c.mu.Unlock()
+		c.guard(func() { c.handle(text) })
 	}
+}
+
+// handle is what the reading goroutine does with a message.
+func (c *conn) handle(text []byte) {
+	if c.bucket.wait(c.ctx); c.ctx.Err() != nil {
+		return // closing: what still comes is read only to see the close frame
+	}
+	m := c.machine.parse(text)
+
+	c.mu.Lock()
+	c.watch.heard++
+	var s step
+	if c.closing == nil {
+		s = c.machine.receive(m)
+	}
+	c.send(s.send)
+	c.mu.Unlock()
+	c.do(s)
+
+	c.mu.Lock()
+	for c.waiting > maxWaiting && c.closing == nil {
+		c.room.Wait()
+	}
+	c.mu.Unlock()
 }
 
 // do carries out what a step asks for, in the reading goroutine.
@@ -247,17 +258,16 @@ func (c *conn) finish(err error) error {
 }
 
 // guard turns a panic of the service into the end of this one connection.
-func (c *conn) guard(f func() error) (err error) {
+func (c *conn) guard(f func()) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.opts.Logger.Error("panic while serving a websocket", "panic", p, "stack", string(debug.Stack()))
 			e := closing(CodeInternal, "Internal server error")
 			c.shut(e)
 			c.socket.Close(e.Code, e.Reason)
-			err = e
 		}
 	}()
-	return f()
+	f()
 }
 
 // bucket lets a number of messages by at once, and then as many a second as it is told. One goroutine uses it.

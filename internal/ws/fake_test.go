@@ -69,22 +69,6 @@ func (f *fake) check(t testing.TB) {
 	}
 }
 
-// publish gives a result to every stream of a topic.
-func (f *fake) publish(topic string, results ...string) int {
-	f.mu.Lock()
-	var to []*fakeStream
-	for s := range f.streams {
-		if s.op.Query == topic {
-			to = append(to, s)
-		}
-	}
-	f.mu.Unlock()
-	for _, s := range to {
-		s.add(results...)
-	}
-	return len(to)
-}
-
 type fakeSession struct {
 	fake   *fake
 	mu     sync.Mutex

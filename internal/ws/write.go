@@ -27,15 +27,28 @@ func (c *conn) startWriter() {
 	}
 }
 
+// roomToWrite is about the stack that a write to the network needs.
+const roomToWrite = 2 << 10
+
+// growStack makes the runtime give this goroutine a larger stack now, while there is next to nothing on it to be copied.
+// A writer lives for one batch: growing in the middle of its write was 40 % of its CPU time.
+//
+//go:noinline
+func growStack(at int) byte {
+	var room [roomToWrite]byte
+	room[at%roomToWrite]++ // a use that the compiler can't do without
+	return room[0]
+}
+
 // write runs until nothing waits.
 func (c *conn) write() {
 	defer c.running.Done()
 	b := batches.Get().(*batch)
+	growStack(cap(b.buf))
 	defer b.release()
-	_ = c.guard(func() error {
+	c.guard(func() {
 		for c.round(b) {
 		}
-		return nil
 	})
 }
 
@@ -47,14 +60,11 @@ func (c *conn) round(b *batch) bool {
 		c.mu.Unlock()
 		return false
 	}
-	control, why, ping := c.control, c.closing, c.watch.pingDue
-	c.control, c.waiting, c.watch.pingDue = nil, 0, false
-	c.room.Broadcast()
+	c.takeControl(b)
+	why, ping := c.closing, c.watch.pingDue
+	c.watch.pingDue = false
 	c.mu.Unlock()
 
-	for _, m := range control {
-		b.add(m)
-	}
 	if why != nil {
 		_ = c.flush(b) // if it fails there is nobody to be told
 		c.socket.Close(why.Code, why.Reason)
@@ -128,7 +138,7 @@ func (c *conn) pull(s *subscription, b *batch) error {
 			if err := c.flush(b); err != nil {
 				return err
 			}
-			if !ended && c.over(s) {
+			if c.overtaken(s, b) && !ended {
 				return nil
 			}
 		}
@@ -153,11 +163,21 @@ func (c *conn) last(s *subscription, err error) []byte {
 	return c.machine.fail(s, graphQLError("INTERNAL_SERVER_ERROR", "Internal server error"))
 }
 
-// over reports whether no more of s may be sent.
-func (c *conn) over(s *subscription) bool {
+// overtaken lets control messages go first between two batches of one turn, and reports whether no more of s may be sent.
+func (c *conn) overtaken(s *subscription, b *batch) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.takeControl(b)
 	return s.stopped || c.closing != nil
+}
+
+// takeControl moves the control messages that wait to b. It needs the lock.
+func (c *conn) takeControl(b *batch) {
+	for _, m := range c.control {
+		b.add(m)
+	}
+	c.control, c.waiting = nil, 0
+	c.room.Broadcast()
 }
 
 // flush writes what b holds and empties it.

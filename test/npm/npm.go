@@ -36,7 +36,7 @@ func Dir(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stamp := filepath.Join(dir, "node_modules", ".installed")
+	stamp := filepath.Join(dir, "node_modules", ".notifyql-setup")
 	if have, err := os.ReadFile(stamp); err == nil && bytes.Equal(have, want) {
 		return dir
 	}

@@ -1,0 +1,143 @@
+package ws
+
+import (
+	"encoding/binary"
+	"errors"
+	"sync"
+	"sync/atomic"
+)
+
+// A goroutine that waits inside coder/websocket for the next message has a stack of 8 KB, most of what an idle connection
+// costs. So it waits in await instead, below hardly anything; the library is called when there are bytes, and comes back
+// with errPause when it would wait again between two messages, as it does after each ping and pong. Then it has consumed
+// whole frames only, and knows nothing of the pause.
+
+// errPause is not an error of the connection.
+var errPause = errors.New("between two messages")
+
+// inbound is the reading side of a wire. Its lock is held while somebody waits for the network: the reader in await, and
+// the library's close handshake, want the same bytes.
+type inbound struct {
+	paused  atomic.Bool // Read returns errPause where it would wait between two frames
+	closing atomic.Bool // but not any more: the close handshake reads
+
+	mu    sync.Mutex
+	first [48]byte // what is read at once where there is no payload to read: a control frame, or the begin of a message
+	have  []byte   // read and not yet given to the library; within first, or what the HTTP server had read
+	at    frame    // where what was given to the library ends
+}
+
+// await returns when there is something to read.
+func (w *wire) await() (err error) {
+	w.in.mu.Lock()
+	if len(w.in.have) == 0 {
+		err = w.more()
+	}
+	w.in.mu.Unlock()
+	return err
+}
+
+// more reads into have. It needs the lock.
+func (w *wire) more() error {
+	n, err := w.Conn.Read(w.in.first[:])
+	if n == 0 {
+		return err
+	}
+	w.heard.Add(1)
+	w.in.have = w.in.first[:n]
+	return nil
+}
+
+// Read is the library's. It gives nothing beyond the frame that the library is in: what the library has buffered when
+// it has read a message would be out of await's sight.
+func (w *wire) Read(p []byte) (int, error) {
+	in := &w.in
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.have) == 0 {
+		if in.at.boundary() && in.paused.Load() && !in.closing.Load() {
+			return 0, errPause
+		}
+		if in.at.rest > 0 && len(p) > len(in.first) {
+			n, err := w.Conn.Read(p[:min(uint64(len(p)), in.at.rest)])
+			if n > 0 {
+				w.heard.Add(1)
+				in.at.advance(p[:n])
+			}
+			return n, err
+		}
+		if err := w.more(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, in.have[:min(uint64(len(in.have)), in.at.piece())])
+	in.at.advance(in.have[:n])
+	if in.have = in.have[n:]; len(in.have) == 0 {
+		in.have = nil
+	}
+	return n, nil
+}
+
+// frame follows a peer's frames, to know where one ends.
+type frame struct {
+	header [14]byte
+	have   int    // bytes of the header so far
+	rest   uint64 // bytes of the payload to come
+}
+
+func (f *frame) boundary() bool { return f.have == 0 && f.rest == 0 }
+
+// piece is how many bytes certainly belong to this frame.
+func (f *frame) piece() uint64 {
+	switch {
+	case f.rest > 0:
+		return f.rest
+	case f.have < 2:
+		return uint64(2 - f.have)
+	default:
+		return uint64(f.size() - f.have)
+	}
+}
+
+func (f *frame) advance(p []byte) {
+	for len(p) > 0 {
+		if f.rest > 0 {
+			n := min(f.rest, uint64(len(p)))
+			f.rest -= n
+			p = p[n:]
+			continue
+		}
+		f.header[f.have] = p[0]
+		f.have++
+		p = p[1:]
+		if f.have >= 2 && f.have == f.size() {
+			f.rest, f.have = f.length(), 0
+		}
+	}
+}
+
+// size is the header's, known from its first two bytes.
+func (f *frame) size() int {
+	n := 2
+	switch f.header[1] & 0x7f {
+	case 126:
+		n += 2
+	case 127:
+		n += 8
+	}
+	if f.header[1]&0x80 != 0 { // masked
+		n += 4
+	}
+	return n
+}
+
+func (f *frame) length() uint64 {
+	switch n := f.header[1] & 0x7f; n {
+	case 126:
+		return uint64(binary.BigEndian.Uint16(f.header[2:]))
+	case 127:
+		return binary.BigEndian.Uint64(f.header[2:])
+	default:
+		return uint64(n)
+	}
+}

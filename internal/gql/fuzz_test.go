@@ -1,0 +1,59 @@
+package gql
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"testing"
+
+	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/subs"
+)
+
+// FuzzDocument holds that no document, variables or image make anything panic, and that whatever is answered is JSON.
+func FuzzDocument(f *testing.F) {
+	s := build(f, price())
+	for _, seed := range []struct{ query, vars string }{
+		{`subscription { ordersChanged { kind new { id amount } old { id } key changedFields } }`, ``},
+		{`subscription S($w: OrdersWhere!) { o: ordersChanged(where: $w) { ...f new @skip(if: false) { ... on Orders { t: __typename } } } } fragment f on OrdersChange { cause }`, `{"w":{"status":{"in":["paid"]},"or":[{"amount":{"gt":1.5}},{"not":{"note":{"like":"%a_"}}}]}}`},
+		{`subscription ($a: JSON, $t: [String!]) { ordersChanged(where: {payload: {contains: $a, path: [{at: ["k", "-1"], gt: 3}]}, tags: {hasAny: $t}}) { new { payload tags } } }`, `{"a":{"k":[1]},"t":"x"}`},
+		{`subscription { ordersChanged(where: {createdAt: {lt: "2024-01-01T00:00:00Z"}, due: {gte: "-000043-03-15"}, seal: {ne: "aGk="}, weight: {lte: 1e3}, token: {isNull: true}}) { new { createdAt due seal weight token address gift } } }`, ``},
+		{`subscription { priceChanged(symbol: "x", in: USD) { symbol marks { at ... on High { high } } } }`, ``},
+		{`{ __schema { types { name fields(includeDeprecated: true) { name args { name type { kind ofType { name } } defaultValue } } } directives { name } } serverInfo { version } }`, ``},
+		{`query A { __typename } query B { __type(name: "Orders") { kind } }`, `{`},
+		{`subscription { channel(name: """a""") { data } } fragment a on X { ...a }`, `{"x":null}`},
+	} {
+		f.Add(seed.query, seed.vars, orderOld)
+		f.Add(seed.query, seed.vars, orderNew)
+	}
+	f.Fuzz(func(t *testing.T, query, vars, image string) {
+		r := Request{Query: query, Variables: []byte(vars)}
+		// A panic that is contained is a failure all the same.
+		failed := func(out []byte) bool { return !json.Valid(out) || bytes.Contains(out, []byte(codeInternal)) }
+		if out := s.Execute(context.Background(), r, nil); failed(out) {
+			t.Fatalf("failed: %s", out)
+		}
+		p, errs := s.Subscribe(r, tenantA)
+		if p == nil {
+			if failed(errs) {
+				t.Fatalf("failed: %s", errs)
+			}
+			return
+		}
+		c := change.Change{Op: change.Update, Topic: p.Topic(), Shared: true, Old: []byte(orderOld), New: []byte(image)}
+		if p.Topic().Channel != "" {
+			c.Op = change.Event
+		}
+		m := &subs.Match{Change: &c, Old: new(change.Row), New: new(change.Row), Identity: tenantA}
+		if m.Old.Parse(c.Old) != nil || m.New.Parse(c.New) != nil {
+			return
+		}
+		p.Match(m)
+		// A value of json is copied as it stands: it is JSON if the image is.
+		for e := subs.Enters; e <= subs.Failed; e++ {
+			if out := p.Encode(context.Background(), m, e); json.Valid(c.New) && !json.Valid(out) {
+				t.Fatalf("not JSON: %s", out)
+			}
+		}
+	})
+}

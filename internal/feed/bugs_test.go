@@ -74,6 +74,17 @@ var bugs = []bug{
 		}
 		return txns, acts
 	}},
+	{name: "between the parts of a heartbeat's answer a transaction is opened", step: func(m *Machine, now time.Time, in Input) ([]change.Txn, []Action) {
+		barrier := m.sweep.barrier
+		if s, ok := in.(Swept); ok && s.More {
+			m.sweep.open, _ = m.f.Open()
+		}
+		txns, acts := m.Step(now, in)
+		if s, ok := in.(Swept); ok && s.More && !barrier {
+			m.sweep.barrier = false
+		}
+		return txns, acts
+	}},
 	{name: "first part of an answer taken for all of it", step: func(m *Machine, now time.Time, in Input) ([]change.Txn, []Action) {
 		if s, ok := in.(Swept); ok {
 			s.More = false

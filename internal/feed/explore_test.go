@@ -151,7 +151,7 @@ func (s *sim) key(b []byte) []byte {
 	}
 
 	num(int(s.conn), s.pos, s.sub, s.sweep.id)
-	flag(s.dead, s.reopen, s.sweep.read, s.sweep.more, s.beatRead)
+	flag(s.dead, s.reopen, s.sweep.read, s.beatRead)
 	snap(s.sweep.snap)
 	frontier(&s.sweep.from)
 	for _, t := range s.sweep.txns {
@@ -171,10 +171,10 @@ func (s *sim) key(b []byte) []byte {
 
 	m := machineOf(s.m)
 	frontier(&m.f)
-	flag(m.started, m.up, m.debt, m.sweep.barrier, m.sweep.watch, m.heard, m.reopening)
+	flag(m.started, m.up, m.debt, m.sweep.barrier, m.sweep.void, m.sweep.watch, m.heard, m.reopening)
 	set(m.late)
 	set(m.sweep.found)
-	num(len(m.held), m.sweep.id, int(m.lastSeq), int(m.sweptSeq), int(m.sweep.lastSeq))
+	num(len(m.held), m.sweep.id, int(m.sweep.open), int(m.lastSeq), int(m.sweptSeq), int(m.sweep.lastSeq))
 	num(int(s.now.Sub(m.sweptAt)), int(s.now.Sub(m.sweep.began)), int(s.now.Sub(m.lateSince)))
 	for _, n := range m.held {
 		num(int(n.Change.XID), int(n.Change.Seq))

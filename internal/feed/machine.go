@@ -51,6 +51,8 @@ type Machine struct {
 type sweep struct {
 	id      int
 	barrier bool                    // what is received is held until it has answered
+	void    bool                    // its answer does not count
+	open    change.XID              // open in the frontier when it began
 	watch   bool                    // what it finds tells whether the listener misses something
 	found   map[change.XID]struct{} // by it, if watch, the notification not here yet
 	lastSeq int64                   // as known when it began

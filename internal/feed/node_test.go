@@ -50,7 +50,6 @@ type asked struct {
 	read bool
 	snap change.Snapshot
 	txns []change.Txn
-	more bool // answers in several parts
 }
 
 // budget bounds what is not bound to happen.
@@ -279,9 +278,6 @@ func (s *sim) readSweep() {
 func (s *sim) answer(n int) {
 	a := &s.sweep
 	in := Swept{ID: a.id, Snapshot: a.snap}
-	a.more = a.more || n > 0
-	s.oracle.apart = a.more && !machineOf(s.m).sweep.barrier
-	defer func() { s.oracle.apart = false }()
 	if n > 0 {
 		in.Txns, in.More = a.txns[:n:n], true
 		a.txns = a.txns[n:]

@@ -13,7 +13,6 @@ type oracle struct {
 	got     []int           // of each transaction, how many of its changes were dispatched
 	part    int             // the transaction of which only a part was, or -1
 	settled int             // so many of the first to commit are dispatched whole, or never will be
-	apart   bool            // what is dispatched now may come between the parts of another: a heartbeat found too much for one answer
 	ver     [rowCount]int   // of each row, the version dispatched last
 }
 
@@ -47,7 +46,7 @@ func (o *oracle) dispatched(w *world, t change.Txn) error {
 		return fmt.Errorf("transaction %d had committed before the node started", t.XID)
 	case t.Continued != (o.got[i] > 0):
 		return fmt.Errorf("transaction %d: Continued is %v after %d changes", t.XID, t.Continued, o.got[i])
-	case o.part >= 0 && o.part != i && !o.apart:
+	case o.part >= 0 && o.part != i:
 		return fmt.Errorf("transaction %d comes between the parts of %d", t.XID, w.txs[o.part].xid)
 	case t.Stub == nil && len(t.Changes) == 0:
 		return fmt.Errorf("transaction %d: nothing in it", t.XID)
@@ -68,10 +67,8 @@ func (o *oracle) dispatched(w *world, t change.Txn) error {
 			return err
 		}
 	}
-	if o.part < 0 || o.whole(w, o.part) {
-		o.part = i
-	}
-	if o.whole(w, o.part) {
+	o.part = i
+	if o.whole(w, i) {
 		o.part = -1
 	}
 	return nil

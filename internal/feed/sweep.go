@@ -12,6 +12,7 @@ import (
 func (m *Machine) begin(now time.Time, s sweep) {
 	m.sweeps++
 	s.id, s.lastSeq, s.began = m.sweeps, m.lastSeq, now
+	s.open, _ = m.f.Open()
 	m.sweep = s
 	m.stats.Sweeps++
 	m.acts = append(m.acts, Sweep{ID: s.id, From: m.f.Clone()})
@@ -22,18 +23,45 @@ func (m *Machine) swept(now time.Time, in Swept) {
 	if in.ID == 0 || in.ID != m.sweep.id {
 		return
 	}
-	for _, t := range m.ordered(in.Txns) {
-		m.sweptTxn(t)
+	if in.More {
+		m.long()
+	}
+	if !m.sweep.void {
+		for _, t := range m.ordered(in.Txns) {
+			m.sweptTxn(t)
+		}
 	}
 	if in.More {
 		return
 	}
 	s := m.sweep
 	m.sweep = sweep{}
+	if s.void {
+		return
+	}
 	m.f.Fold(in.Snapshot)
 	m.sweptSeq, m.sweptAt = s.lastSeq, s.began
+	held := m.release()
+	for i := range held {
+		delete(s.found, held[i].Change.XID)
+	}
 	m.await(now, s.found)
-	m.receive(m.release())
+	m.receive(held)
+}
+
+// long makes a sweep that nothing waits for, but that has more to tell than fits into one answer, a barrier: between its parts
+// no transaction may be opened, or others would come between the parts of that one. If one was opened since it began, it is
+// too late for that, and another sweep does it.
+func (m *Machine) long() {
+	open, _ := m.f.Open()
+	switch {
+	case m.sweep.barrier || m.sweep.void:
+	case open == 0 || open == m.sweep.open:
+		m.sweep.barrier = !m.debt
+	default:
+		m.owe()
+		m.sweep.void = true
+	}
 }
 
 // ordered gives whole transactions in the order of their last changes: every row's order and every happened-before. The

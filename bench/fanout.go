@@ -75,51 +75,74 @@ func fanoutOurs(ctx context.Context, seconds, sockets int) (float64, error) {
 }
 
 func fanoutBare(ctx context.Context, seconds, sockets int) (float64, error) {
-	var mu sync.Mutex
-	var conns []*websocket.Conn
-	var all sync.WaitGroup
-	all.Add(sockets)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	b, err := serveBare(ctx, sockets)
 	if err != nil {
 		return 0, err
 	}
-	face := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"graphql-transport-ws"}})
-		if err != nil {
-			return
-		}
-		var v any
-		if wsjson.Read(ctx, c, &v) != nil || c.Write(ctx, websocket.MessageText, []byte(`{"type":"connection_ack"}`)) != nil || wsjson.Read(ctx, c, &v) != nil {
-			return
-		}
-		mu.Lock()
-		conns = append(conns, c)
-		mu.Unlock()
-		all.Done()
-		c.Read(ctx) //nolint:errcheck // waits for the end
-	})}
-	go face.Serve(ln)  //nolint:errcheck // ends with Close
-	defer face.Close() //nolint:errcheck // it has served
-	r, err := startReader(ctx, ln.Addr().String(), sockets)
+	defer b.stop()
+	r, err := startReader(ctx, b.addr, sockets)
 	if err != nil {
 		return 0, err
 	}
 	defer r.stop()
-	all.Wait()
-	frame := []byte(fanoutEvent)
-	return measure(ctx, seconds, sockets, r, func() error {
-		for _, c := range conns {
-			if err := c.Write(ctx, websocket.MessageText, frame); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	b.all.Wait()
+	return measure(ctx, seconds, sockets, r, func() error { return b.write(ctx, []byte(fanoutEvent)) })
 }
+
+// bare is a server that does nothing but keep sockets and write to them in a loop: what anybody would write first.
+type bare struct {
+	addr string
+	face *http.Server
+	all  sync.WaitGroup // done when all sockets have subscribed
+
+	mu    sync.Mutex
+	conns []*websocket.Conn
+}
+
+func serveBare(ctx context.Context, sockets int) (*bare, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	b := &bare{addr: ln.Addr().String()}
+	b.all.Add(sockets)
+	b.face = &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { b.take(ctx, w, r) })}
+	go b.face.Serve(ln) //nolint:errcheck // ends with Close
+	return b, nil
+}
+
+func (b *bare) take(ctx context.Context, w http.ResponseWriter, r *http.Request) {
+	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"graphql-transport-ws"}})
+	if err != nil {
+		return
+	}
+	var v any
+	if wsjson.Read(ctx, c, &v) != nil || c.Write(ctx, websocket.MessageText, []byte(`{"type":"connection_ack"}`)) != nil || wsjson.Read(ctx, c, &v) != nil {
+		return
+	}
+	b.mu.Lock()
+	b.conns = append(b.conns, c)
+	b.mu.Unlock()
+	b.all.Done()
+	c.Read(ctx) //nolint:errcheck // waits for the end
+}
+
+func (b *bare) write(ctx context.Context, message []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.conns {
+		if err := c.Write(ctx, websocket.MessageText, message); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bare) stop() { b.face.Close() } //nolint:errcheck // it has served
 
 // measure sends events, one after the other has arrived everywhere, and returns deliveries a second.
 func measure(ctx context.Context, seconds, sockets int, r *reader, send func() error) (float64, error) {
-	const per = 2 + 2 + len(fanoutEvent) // header with a 16-bit length, and the message
+	const per = 2 + len(fanoutEvent) // a short frame
 	start, events := time.Now(), 0
 	from := r.bytes.Load()
 	for time.Since(start) < time.Duration(seconds)*time.Second {
@@ -200,7 +223,7 @@ func (r *reader) stop() {
 // readSockets subscribes on each socket and then counts what comes, in bytes, written to standard output as often as a
 // whole event has come. It ends with standard input.
 func readSockets(ctx context.Context, addr string, sockets int) error {
-	const per = 2 + 2 + len(fanoutEvent)
+	const per = 2 + len(fanoutEvent)
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		io.Copy(io.Discard, os.Stdin) //nolint:errcheck // its end is what counts

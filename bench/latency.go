@@ -22,17 +22,19 @@ import (
 const latencyTables = `
 	create table ours (id bigint primary key generated always as identity, tenant_id text not null, sent bigint not null);
 	create table raw (id bigint primary key generated always as identity, tenant_id text not null, sent bigint not null);
+	create table looped (like raw including all);
 	create function raw_notify() returns trigger language plpgsql as $$
 	begin
-		perform pg_notify('raw', row_to_json(new)::text);
+		perform pg_notify(tg_table_name, row_to_json(new)::text);
 		return null;
 	end $$;
 	create trigger raw after insert on raw for each row execute function raw_notify();
+	create trigger raw after insert on looped for each row execute function raw_notify();
 	select notifyql.watch('ours');`
 
 // latency writes 100 rows a second, in turns to a table with a bare trigger whose notifications one LISTEN receives, and
 // to a watched one with 100 subscribers, and measures from before the write to its arrival.
-func latency(ctx context.Context, seconds int) error {
+func latency(ctx context.Context, seconds, subscribers int) error {
 	db, err := localpg.Start(ctx, localpg.Options{Settings: durable})
 	if err != nil {
 		return err
@@ -56,25 +58,37 @@ func latency(ctx context.Context, seconds int) error {
 	}
 	defer stop()
 
-	ours, raw := &arrivals{}, &arrivals{}
-	listening, err := listenRaw(ctx, url, raw)
+	loop, err := serveBare(ctx, subscribers)
+	if err != nil {
+		return err
+	}
+	defer loop.stop()
+	ours, looped, raw := &arrivals{}, &arrivals{}, &arrivals{}
+	listening, err := listenRaw(ctx, url, "raw", func(payload string) { raw.of(0)(since(payload)) })
 	if err != nil {
 		return err
 	}
 	defer listening()
-	const subscribers = 100
+	forwarding, err := listenRaw(ctx, url, "looped", func(payload string) {
+		loop.write(ctx, []byte(`{"id":"1","type":"next","payload":`+payload+`}`)) //nolint:errcheck // a short count tells
+	})
+	if err != nil {
+		return err
+	}
+	defer forwarding()
 	for i := range subscribers {
-		if err := subscribe(ctx, addr, ours.of(i)); err != nil {
+		if err := errors.Join(subscribe(ctx, addr, ours.of(i)), subscribe(ctx, loop.addr, looped.of(i))); err != nil {
 			return err
 		}
 	}
+	loop.all.Wait()
 	for srv.Stats().Subscriptions < subscribers {
 		if err := pause(ctx, time.Millisecond); err != nil {
 			return err
 		}
 	}
-	for range 3 { // in turns, so that what else the machine does hits both
-		for _, table := range []string{"raw", "ours"} {
+	for range 3 { // in turns, so that what else the machine does hits all
+		for _, table := range []string{"raw", "looped", "ours"} {
 			if err := writeAt(ctx, conn, table, 100, time.Duration(seconds)*time.Second); err != nil {
 				return err
 			}
@@ -83,19 +97,16 @@ func latency(ctx context.Context, seconds int) error {
 	if err := pause(ctx, 200*time.Millisecond); err != nil {
 		return err
 	}
-	r, o := raw.take(0), ours
-	var p50s, all []time.Duration
-	for i := range subscribers {
-		times := o.take(i)
-		all = append(all, times...)
-		p50s = append(p50s, quantile(times, 0.5))
+	r50, r99, n := raw.median(1)
+	fmt.Printf("100 writes/s, %d of them raw; p50 of the median subscriber, p99 of all; in brackets, of the bare LISTEN\n", n)
+	fmt.Printf("  bare LISTEN                                   p50 %s         p99 %s\n", ms(r50), ms(r99))
+	for _, x := range []struct {
+		name string
+		*arrivals
+	}{{"bare LISTEN and a loop over the sockets", looped}, {"notifyql", ours}} {
+		p50, p99, n := x.median(subscribers)
+		fmt.Printf("  %-39s %5d p50 %s (%.2f)  p99 %s (%.2f)\n", x.name, n, ms(p50), float64(p50)/float64(r50), ms(p99), float64(p99)/float64(r99))
 	}
-	r50, r99 := quantile(r, 0.5), quantile(r, 0.99)
-	o50, o99 := quantile(p50s, 0.5), quantile(all, 0.99)
-	fmt.Printf("100 writes/s, %d arrivals raw, %d at %d subscribers\n", len(r), len(all), subscribers)
-	fmt.Printf("  bare LISTEN       p50 %s   p99 %s\n", ms(r50), ms(r99))
-	fmt.Printf("  notifyql, socket  p50 %s   p99 %s   (p50 of the median subscriber)\n", ms(o50), ms(o99))
-	fmt.Printf("  ratio             p50 %.2f      p99 %.2f\n", float64(o50)/float64(r50), float64(o99)/float64(r99))
 	return nil
 }
 
@@ -116,10 +127,16 @@ func (a *arrivals) of(i int) func(time.Duration) {
 	}
 }
 
-func (a *arrivals) take(i int) []time.Duration {
+// median returns the p50 of the median of n receivers, the p99 of all, and how many arrivals there were.
+func (a *arrivals) median(n int) (p50, p99 time.Duration, count int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.times[i]
+	var p50s, all []time.Duration
+	for i := range n {
+		all = append(all, a.times[i]...)
+		p50s = append(p50s, quantile(a.times[i], 0.5))
+	}
+	return quantile(p50s, 0.5), quantile(all, 0.99), len(all)
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -149,18 +166,18 @@ func writeAt(ctx context.Context, conn *pgx.Conn, table string, perSecond int, d
 }
 
 // listenRaw is what anybody would write first.
-func listenRaw(ctx context.Context, url string, to *arrivals) (func(), error) {
+func listenRaw(ctx context.Context, url, channel string, notified func(payload string)) (func(), error) {
 	ctx, cancel := context.WithCancel(ctx)
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	if _, err := conn.Exec(ctx, `listen raw`); err != nil {
+	if _, err := conn.Exec(ctx, `listen `+pgx.Identifier{channel}.Sanitize()); err != nil {
 		cancel()
 		return nil, err
 	}
-	arrived, done := to.of(0), make(chan struct{})
+	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it has served
@@ -169,13 +186,17 @@ func listenRaw(ctx context.Context, url string, to *arrivals) (func(), error) {
 			if err != nil {
 				return
 			}
-			var row struct{ Sent int64 }
-			if json.Unmarshal([]byte(n.Payload), &row) == nil {
-				arrived(time.Duration(time.Now().UnixNano() - row.Sent))
-			}
+			notified(n.Payload)
 		}
 	}()
 	return func() { cancel(); <-done }, nil
+}
+
+// since is how long ago the row was sent.
+func since(payload string) time.Duration {
+	var row struct{ Sent int64 }
+	json.Unmarshal([]byte(payload), &row) //nolint:errcheck // our own rows
+	return time.Duration(time.Now().UnixNano() - row.Sent)
 }
 
 // serve runs a server in this process.
@@ -227,11 +248,13 @@ func subscribe(ctx context.Context, addr string, arrived func(time.Duration)) er
 			}
 			now := time.Now().UnixNano()
 			for rest := b[:n]; ; { // at this rate a message is never split
-				_, after, ok := bytes.Cut(rest, []byte(`"sent":"`))
+				_, after, ok := bytes.Cut(rest, []byte(`"sent":`))
 				if !ok {
 					break
 				}
-				digits, more, _ := bytes.Cut(after, []byte(`"`))
+				after = bytes.TrimPrefix(after, []byte(`"`)) // a string from us, a number from row_to_json
+				end := bytes.IndexFunc(after, func(r rune) bool { return r < '0' || r > '9' })
+				digits, more := after[:max(end, 0)], after[max(end, 0):]
 				if sent, err := strconv.ParseInt(string(digits), 10, 64); err == nil {
 					arrived(time.Duration(now - sent))
 				}

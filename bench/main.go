@@ -27,6 +27,7 @@ func main() {
 	seconds := flag.Int("seconds", 5, "length of each measured phase")
 	reader := flag.String("reader", "", "be the reading side of fanout, at this address")
 	sockets := flag.Int("sockets", 1000, "sockets of fanout")
+	subscribers := flag.Int("subscribers", 100, "subscribers of latency")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -35,7 +36,7 @@ func main() {
 		return
 	}
 	all := []benchmark{
-		{"latency", latency},
+		{"latency", func(ctx context.Context, s int) error { return latency(ctx, s, *subscribers) }},
 		{"fanout", func(ctx context.Context, s int) error { return fanout(ctx, s, *sockets) }},
 		{"writers", writers},
 	}

@@ -71,7 +71,7 @@ func writers(ctx context.Context, seconds int) error {
 			}
 		}
 	}()
-	listening, err := listenRaw(ctx, url, &arrivals{})
+	listening, err := listenRaw(ctx, url, "naive", func(string) {})
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ $$`
 	dropSchema = `
 drop table notifyql.migrations;
 drop schema notifyql`
-	isInstalled   = `
+	isInstalled = `
 select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
                 where n.nspname = 'notifyql' and c.relname = 'migrations')`
 	selectVersion = `select coalesce(max(version), 0) from notifyql.migrations`

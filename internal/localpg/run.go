@@ -130,7 +130,8 @@ func (r *run) follow(log io.Reader) {
 			r.log = append([]string(nil), r.log[len(r.log)-logLines:]...)
 		}
 		r.mu.Unlock()
-		if !ready && !prefix && strings.HasSuffix(text, "database system is ready to accept connections") {
+		// A standby says "read-only connections".
+		if !ready && !prefix && strings.Contains(text, "database system is ready to accept ") && strings.HasSuffix(text, "connections") {
 			ready = true
 			close(r.ready)
 		}

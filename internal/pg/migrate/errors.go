@@ -58,7 +58,7 @@ select current_user,
                    from pg_namespace where nspname = 'notifyql'), ''),
        exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
                 where n.nspname = 'notifyql' and c.relname = 'setting'),
-       coalesce((select bool_and(has_table_privilege(c.oid, 'select')) and has_schema_privilege('notifyql', 'usage')
+       coalesce((select bool_and(has_table_privilege(c.oid, 'select') and has_schema_privilege(n.oid, 'usage'))
                    from pg_class c join pg_namespace n on n.oid = c.relnamespace
                   where n.nspname = 'notifyql'
                     and c.relname in ('change', 'secret', 'setting', 'watch', 'migrations')), false)`

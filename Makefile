@@ -30,7 +30,7 @@ build: ## the binary, bin/notifyql
 test: ## install what is missing, lint, and run all tests with the race detector
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory lint
-	go test -race -timeout 15m -run '$(RUN)' $(PACKAGES)
+	go test $$(command -v "$$(go env CC)" >/dev/null && echo -race) -timeout 15m -run '$(RUN)' $(PACKAGES)
 
 lint: ## gofumpt, go vet, staticcheck
 	@unformatted=$$(find . -name '*.go' -not -path './.cache/*' -not -path '*/node_modules/*' | xargs go tool gofumpt -l) && \

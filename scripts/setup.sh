@@ -4,7 +4,7 @@
 #   scripts/setup.sh [THING…]
 #
 #   demo          a Postgres to run privately
-#   test          what the tests need: Postgres, Node.js, the npm packages of test/npm
+#   test          what the tests need: Postgres, a C compiler for the race detector, Node.js, the npm packages of test/npm
 #   bench         Postgres with pgbench
 #   postgres-N    Postgres N (13 to 18) into .cache, for tests on that version
 #   matrix        all of those
@@ -177,6 +177,17 @@ need_go() {
 	have go || fail "Go is not installed: get 1.26 or newer from https://go.dev/dl/"
 }
 
+# compiler is for the race detector, which the tests run without where there is none.
+compiler() {
+	if have "$(go env CC)"; then
+		say "C compiler: $(go env CC)"
+	elif can_apt; then
+		apt_install gcc libc6-dev
+	else
+		say "no C compiler here, so no race detector; to have it: sudo apt-get install gcc libc6-dev"
+	fi
+}
+
 need_node() {
 	if have node && have npm; then
 		say "Node.js: $(node --version)"
@@ -213,7 +224,7 @@ program() {
 setup() {
 	case $1 in
 	demo) need_go && any_postgres ;;
-	test) need_go && full_postgres && need_node && npm_packages ;;
+	test) need_go && full_postgres && compiler && need_node && npm_packages ;;
 	bench) need_go && full_postgres ;;
 	matrix) for major in 13 14 15 16 17 18; do npm_postgres $major; done ;;
 	postgres-*) npm_postgres "${1#postgres-}" ;;

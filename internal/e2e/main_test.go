@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"testing"
 
@@ -23,7 +25,11 @@ func root() string {
 
 var build = sync.OnceValues(func() (string, error) {
 	bin := filepath.Join(root(), ".cache", "e2e", "notifyql")
-	cmd := exec.CommandContext(context.Background(), "go", "build", "-race", "-o", bin, "./cmd/server")
+	args := []string{"build", "-o", bin, "./cmd/server"}
+	if built, ok := debug.ReadBuildInfo(); ok && slices.Contains(built.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		args = slices.Insert(args, 1, "-race") // as the tests themselves, which do without where there is no C compiler
+	}
+	cmd := exec.CommandContext(context.Background(), "go", args...)
 	cmd.Dir = root()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)

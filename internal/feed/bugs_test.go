@@ -30,14 +30,14 @@ func machineOf(s stepper) *Machine {
 
 type bug struct {
 	name   string
-	driver driverBug
+	driver driverBugs
 	step   func(m *Machine, now time.Time, in Input) ([]change.Txn, []Action)
 }
 
 var bugs = []bug{
-	{name: "LISTEN after the snapshot", driver: driverBug{snapshotFirst: true}},
-	{name: "sweep's snapshot newer than its rows", driver: driverBug{snapshotLater: true}},
-	{name: "sweep reads from xmax on only", driver: driverBug{runningUnread: true}},
+	{name: "LISTEN after the snapshot", driver: driverBugs{snapshotFirst: true}},
+	{name: "sweep's snapshot newer than its rows", driver: driverBugs{snapshotLater: true}},
+	{name: "sweep reads from xmax on only", driver: driverBugs{runningUnread: true}},
 
 	{name: "frontier forgets what a sweep dispatched", step: func(m *Machine, now time.Time, in Input) ([]change.Txn, []Action) {
 		before := m.f.Clone()

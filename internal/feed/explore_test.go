@@ -8,26 +8,32 @@ import (
 	"testing"
 
 	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/mvcctest"
 )
 
 // TestEverySchedule explores all interleavings of small worlds with the real machine, rather than random ones of larger
 // worlds. From each state in which nothing must happen any more, things are let come to rest, and nothing may be left over.
 func TestEverySchedule(t *testing.T) {
 	t.Parallel()
-	in := func(ops ...op) plan { return plan{ops: ops} }
-	a, b := op{inline, 0}, op{inline, 1}
+	type (
+		op     = mvcctest.Op
+		plan   = mvcctest.Plan
+		writer = mvcctest.Writer
+	)
+	in := func(ops ...op) plan { return plan{Ops: ops} }
+	a, b := op{Kind: mvcctest.Inline, Row: 0}, op{Kind: mvcctest.Inline, Row: 1}
 	for _, c := range []struct {
 		name    string
 		writers []writer
 		faults  budget
 	}{
-		{"two writers of one row", []writer{{plans: []plan{in(a)}}, {plans: []plan{in(a)}}}, budget{drops: 2}},
-		{"parts of a transaction", []writer{{plans: []plan{in(a, b)}}, {plans: []plan{in(b)}}}, budget{beats: 1}},
-		{"a marker inside of a transaction", []writer{{plans: []plan{in(a, op{large, 1}, a)}}, {plans: []plan{in(b)}}}, budget{drops: 1, failures: 1}},
-		{"markers only, a failing sweep", []writer{{plans: []plan{in(op{large, 0})}}, {plans: []plan{in(a)}}}, budget{drops: 1, failures: 1}},
-		{"half-open", []writer{{plans: []plan{in(a)}}, {plans: []plan{in(a)}}}, budget{deaths: 1, beats: 2}},
-		{"a stub begun by notifications", []writer{{plans: []plan{{ops: []op{a, {nested, 1}}, stub: true}}}, {plans: []plan{in(a)}}}, budget{beats: 1}},
-		{"three writers", []writer{{plans: []plan{in(a)}}, {plans: []plan{in(b)}}, {plans: []plan{in(a)}}}, budget{}},
+		{"two writers of one row", []writer{{Plans: []plan{in(a)}}, {Plans: []plan{in(a)}}}, budget{drops: 2}},
+		{"parts of a transaction", []writer{{Plans: []plan{in(a, b)}}, {Plans: []plan{in(b)}}}, budget{beats: 1}},
+		{"a marker inside of a transaction", []writer{{Plans: []plan{in(a, op{Kind: mvcctest.Large, Row: 1}, a)}}, {Plans: []plan{in(b)}}}, budget{drops: 1, failures: 1}},
+		{"markers only, a failing sweep", []writer{{Plans: []plan{in(op{Kind: mvcctest.Large, Row: 0})}}, {Plans: []plan{in(a)}}}, budget{drops: 1, failures: 1}},
+		{"half-open", []writer{{Plans: []plan{in(a)}}, {Plans: []plan{in(a)}}}, budget{deaths: 1, beats: 2}},
+		{"a stub begun by notifications", []writer{{Plans: []plan{{Ops: []op{a, {Kind: mvcctest.Nested, Row: 1}}, Stub: true}}}, {Plans: []plan{in(a)}}}, budget{beats: 1}},
+		{"three writers", []writer{{Plans: []plan{in(a)}}, {Plans: []plan{in(b)}}, {Plans: []plan{in(a)}}}, budget{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -41,11 +47,11 @@ func TestEverySchedule(t *testing.T) {
 }
 
 // explore visits every state that can come of s.
-func explore(s *sim) (states, ends int, err error) {
+func explore(s sim) (states, ends int, err error) {
 	var (
 		seen  = map[[2]uint64]struct{}{}
 		seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
-		stack = []*sim{s}
+		stack = []sim{s}
 		buf   []byte
 	)
 	for len(stack) > 0 {
@@ -77,29 +83,20 @@ func explore(s *sim) (states, ends int, err error) {
 	return len(seen), ends, nil
 }
 
-func (s *sim) clone() *sim {
-	c := *s
+func (s sim) clone() sim {
+	c := *s.node
 	m := *machineOf(s.m)
 	m.f = m.f.Clone()
 	m.held = slices.Clone(m.held)
 	m.late, m.sweep.found = maps.Clone(m.late), maps.Clone(m.sweep.found)
-	c.m = &m
-	c.running, c.log, c.ends, c.queue = slices.Clone(s.running), slices.Clone(s.log), slices.Clone(s.ends), slices.Clone(s.queue)
-	c.txs = slices.Clone(s.txs)
-	for i := range c.txs {
-		c.txs[i].seqs, c.txs[i].notices = slices.Clone(s.txs[i].seqs), slices.Clone(s.txs[i].notices)
-	}
-	c.writers = slices.Clone(s.writers)
-	for i := range c.writers {
-		c.writers[i].saved = slices.Clone(s.writers[i].saved)
-	}
+	c.m, c.w = &m, s.w.Clone()
 	c.oracle.got = slices.Clone(s.oracle.got)
 	c.sweep.txns = slices.Clone(s.sweep.txns)
-	return &c
+	return sim{&c}
 }
 
 // key tells states apart: all of them that matters for what can come.
-func (s *sim) key(b []byte) []byte {
+func (s sim) key(b []byte) []byte {
 	num := func(ns ...int) {
 		for _, n := range ns {
 			b = binary.AppendVarint(b, int64(n))
@@ -129,27 +126,7 @@ func (s *sim) key(b []byte) []byte {
 	}
 	set := func(m map[change.XID]struct{}) { xids(slices.Sorted(maps.Keys(m))) }
 
-	num(int(s.next), int(s.completed), s.notifier, len(s.txs), len(s.log))
-	xids(s.running)
-	for i := range s.txs {
-		t := &s.txs[i]
-		num(int(t.state), t.first, len(t.seqs), len(t.notices))
-		for _, seq := range t.seqs {
-			num(int(seq))
-		}
-	}
-	for _, i := range s.ends {
-		num(i)
-	}
-	num(len(s.queue))
-	for _, i := range s.queue {
-		num(i)
-	}
-	for _, w := range s.writers {
-		num(w.done, w.tx, w.pc)
-		flag(w.lost)
-	}
-
+	b = s.w.AppendKey(b)
 	num(int(s.conn), s.pos, s.sub, s.sweep.id)
 	flag(s.dead, s.reopen, s.sweep.read, s.beatRead)
 	snap(s.sweep.snap)

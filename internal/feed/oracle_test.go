@@ -4,58 +4,59 @@ import (
 	"fmt"
 
 	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/mvcctest"
 )
 
 // oracle knows what a node must dispatch and says where it did not.
 type oracle struct {
 	started bool
-	from    change.Snapshot // what the first Opened saw: never delivered
-	got     []int           // of each transaction, how many of its changes were dispatched
-	part    int             // the transaction of which only a part was, or -1
-	settled int             // so many of the first to commit are dispatched whole, or never will be
-	ver     [rowCount]int   // of each row, the version dispatched last
+	from    change.Snapshot    // what the first Opened saw: never delivered
+	got     []int              // of each transaction, how many of its changes were dispatched
+	part    int                // the transaction of which only a part was, or -1
+	settled int                // so many of the first to commit are dispatched whole, or never will be
+	ver     [mvcctest.Rows]int // of each row, the version dispatched last
 }
 
 func newOracle() oracle { return oracle{part: -1} }
 
-func (o *oracle) start(w *world, s change.Snapshot) {
+func (o *oracle) start(w *mvcctest.World, s change.Snapshot) {
 	o.started, o.from = true, s
-	for _, l := range w.log {
-		if t := &w.txs[l.tx]; t.state == committed && !l.undo && s.Sees(t.xid) {
-			o.ver[l.row] = max(o.ver[l.row], l.ver)
+	for _, l := range w.Log {
+		if t := &w.Txs[l.Tx]; t.State == mvcctest.Committed && !l.Undone && s.Sees(t.XID) {
+			o.ver[l.Row] = max(o.ver[l.Row], l.Ver)
 		}
 	}
 }
 
 // whole reports whether transaction i needs nothing more.
-func (o *oracle) whole(w *world, i int) bool {
-	t := &w.txs[i]
-	return o.from.Sees(t.xid) || len(t.seqs) == 0 || i < len(o.got) && o.got[i] == len(t.seqs)
+func (o *oracle) whole(w *mvcctest.World, i int) bool {
+	t := &w.Txs[i]
+	return o.from.Sees(t.XID) || len(t.Seqs) == 0 || i < len(o.got) && o.got[i] == len(t.Seqs)
 }
 
 // dispatched checks one transaction, or part of one, that the machine gave.
-func (o *oracle) dispatched(w *world, t change.Txn) error {
-	for len(o.got) < len(w.txs) {
+func (o *oracle) dispatched(w *mvcctest.World, t change.Txn) error {
+	for len(o.got) < len(w.Txs) {
 		o.got = append(o.got, 0)
 	}
-	i := w.index(t.XID)
+	i := w.Index(t.XID)
 	switch {
-	case i < 0 || w.txs[i].state != committed:
+	case i < 0 || w.Txs[i].State != mvcctest.Committed:
 		return fmt.Errorf("transaction %d is not committed", t.XID)
 	case o.from.Sees(t.XID):
 		return fmt.Errorf("transaction %d had committed before the node started", t.XID)
 	case t.Continued != (o.got[i] > 0):
 		return fmt.Errorf("transaction %d: Continued is %v after %d changes", t.XID, t.Continued, o.got[i])
 	case o.part >= 0 && o.part != i:
-		return fmt.Errorf("transaction %d comes between the parts of %d", t.XID, w.txs[o.part].xid)
+		return fmt.Errorf("transaction %d comes between the parts of %d", t.XID, w.Txs[o.part].XID)
 	case t.Stub == nil && len(t.Changes) == 0:
 		return fmt.Errorf("transaction %d: nothing in it", t.XID)
 	}
-	for o.settled < len(w.ends) && o.whole(w, w.ends[o.settled]) {
+	for o.settled < len(w.Ends) && o.whole(w, w.Ends[o.settled]) {
 		o.settled++
 	}
-	if first := w.txs[i].first; o.settled < first {
-		return fmt.Errorf("transaction %d before %d, which had committed before it began", t.XID, w.txs[w.ends[o.settled]].xid)
+	if first := w.Txs[i].First; o.settled < first {
+		return fmt.Errorf("transaction %d before %d, which had committed before it began", t.XID, w.Txs[w.Ends[o.settled]].XID)
 	}
 	if t.Stub != nil {
 		if err := o.stub(w, i, t); err != nil {
@@ -74,8 +75,8 @@ func (o *oracle) dispatched(w *world, t change.Txn) error {
 	return nil
 }
 
-func (o *oracle) stub(w *world, i int, t change.Txn) error {
-	seqs := w.txs[i].seqs
+func (o *oracle) stub(w *mvcctest.World, i int, t change.Txn) error {
+	seqs := w.Txs[i].Seqs
 	for k, seq := range seqs {
 		if (k < o.got[i]) != (seq <= t.Stub.AfterSeq) || seq > t.Stub.LastSeq {
 			return fmt.Errorf("transaction %d: the stub (%d, %d] does not fit after %d of %v", t.XID, t.Stub.AfterSeq, t.Stub.LastSeq, o.got[i], seqs)
@@ -89,25 +90,25 @@ func (o *oracle) stub(w *world, i int, t change.Txn) error {
 	return nil
 }
 
-func (o *oracle) change(w *world, i int, seq int64) error {
-	t := &w.txs[i]
-	if o.got[i] >= len(t.seqs) || t.seqs[o.got[i]] != seq {
-		return fmt.Errorf("transaction %d: seq %d after %d of %v", t.xid, seq, o.got[i], t.seqs)
+func (o *oracle) change(w *mvcctest.World, i int, seq int64) error {
+	t := &w.Txs[i]
+	if o.got[i] >= len(t.Seqs) || t.Seqs[o.got[i]] != seq {
+		return fmt.Errorf("transaction %d: seq %d after %d of %v", t.XID, seq, o.got[i], t.Seqs)
 	}
 	o.got[i]++
-	l := w.log[seq-1]
-	if l.ver != o.ver[l.row]+1 {
-		return fmt.Errorf("row %d: version %d after %d (transaction %d)", l.row, l.ver, o.ver[l.row], t.xid)
+	l := w.Log[seq-1]
+	if l.Ver != o.ver[l.Row]+1 {
+		return fmt.Errorf("row %d: version %d after %d (transaction %d)", l.Row, l.Ver, o.ver[l.Row], t.XID)
 	}
-	o.ver[l.row] = l.ver
+	o.ver[l.Row] = l.Ver
 	return nil
 }
 
 // rest checks that nothing is left over.
-func (o *oracle) rest(w *world) error {
-	for _, i := range w.ends {
+func (o *oracle) rest(w *mvcctest.World) error {
+	for _, i := range w.Ends {
 		if !o.whole(w, i) {
-			return fmt.Errorf("transaction %d is lost: %d of its changes of %v were dispatched", w.txs[i].xid, o.gotOf(i), w.txs[i].seqs)
+			return fmt.Errorf("transaction %d is lost: %d of its changes of %v were dispatched", w.Txs[i].XID, o.gotOf(i), w.Txs[i].Seqs)
 		}
 	}
 	return nil

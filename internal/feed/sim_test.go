@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/mvcctest"
 )
 
 var (
@@ -20,7 +21,7 @@ var (
 func TestSimulator(t *testing.T) {
 	t.Parallel()
 	if *simSeed != 0 {
-		if err := schedule(New(), *simSeed, driverBug{}, t.Logf); err != nil {
+		if err := schedule(New(), *simSeed, driverBugs{}, t.Logf); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -28,7 +29,7 @@ func TestSimulator(t *testing.T) {
 	run := func(t *testing.T, first uint64, until func(n uint64) bool) {
 		start, n := time.Now(), uint64(0)
 		for ; !until(n); n++ {
-			if err := schedule(New(), first+n, driverBug{}, nil); err != nil {
+			if err := schedule(New(), first+n, driverBugs{}, nil); err != nil {
 				t.Fatalf("seed %d: %v\nreplay: go test ./internal/feed -run TestSimulator -v -sim.seed=%d", first+n, err, first+n)
 			}
 		}
@@ -44,14 +45,14 @@ func TestSimulator(t *testing.T) {
 }
 
 // schedule runs the schedule of a seed and returns what was wrong.
-func schedule(m stepper, seed uint64, bugs driverBug, trace func(string, ...any)) error {
+func schedule(m stepper, seed uint64, bugs driverBugs, trace func(string, ...any)) error {
 	r := rand.New(rand.NewPCG(seed, 1))
 	mood := newMood(r)
-	if real := machineOf(m); real != nil && mood.small {
+	if real := machineOf(m); mood.small {
 		real.limits.heldNotices, real.limits.frontier, real.limits.late = 2, 2, 1
 	}
 	s := newSim(m, mood.writers(r), mood.faults)
-	s.driverBug, s.trace = bugs, trace
+	s.bugs, s.trace = bugs, trace
 	var buf []move
 	for n := mood.length; n > 0 && s.err == nil; n-- {
 		if buf = s.moves(buf[:0]); len(buf) == 0 {
@@ -61,6 +62,77 @@ func schedule(m stepper, seed uint64, bugs driverBug, trace func(string, ...any)
 	}
 	s.settle()
 	return s.err
+}
+
+// sim is one node and the writers of its database.
+type sim struct{ *node }
+
+func newSim(m stepper, writers []mvcctest.Writer, faults budget) sim {
+	return sim{newNode(mvcctest.New(writers), m, faults)}
+}
+
+// Moves of writers.
+const (
+	mWrite  = 'w' // writer n does its next thing
+	mVictim = 'v' // writer n is rolled back, to end a deadlock
+)
+
+// moves lists what can happen next.
+func (s sim) moves(out []move) []move {
+	for i := range s.w.Writers {
+		if s.w.Can(i) {
+			out = append(out, move{mWrite, i})
+		} else if s.w.Deadlocked(i) {
+			out = append(out, move{mVictim, i})
+		}
+	}
+	return s.node.moves(out)
+}
+
+func (s sim) do(mv move) {
+	if s.trace != nil {
+		s.trace("%s", s.describe(mv))
+	}
+	switch mv.kind {
+	case mWrite:
+		s.w.Step(mv.n)
+	case mVictim:
+		s.w.Victim(mv.n)
+	default:
+		s.node.do(mv)
+	}
+}
+
+// settle lets everything end: no more faults, every writer to its end, the heart beating until nothing is left to do.
+func (s sim) settle() {
+	s.faults = budget{}
+	var buf []move
+	const (
+		idleBeats = 12 // a second each: beyond the time between sweeps of an idle log
+		beats     = 30
+	)
+	for n := 0; s.err == nil; {
+		buf = s.moves(buf[:0])
+		if len(buf) > 0 {
+			s.do(buf[0])
+			continue
+		}
+		if n++; n > beats || n > idleBeats && s.atRest() {
+			break
+		}
+		s.do(move{mPulse, 0})
+	}
+	if s.err == nil {
+		s.err = s.oracle.rest(s.w)
+	}
+	if s.err == nil && !s.atRest() {
+		s.err = fmt.Errorf("not at rest: %+v", s.m.Stats())
+	}
+}
+
+func (s sim) atRest() bool {
+	st := s.m.Stats()
+	return st.State == Listening && st.Held == 0 && st.Frontier == 0 && s.sweep.id == 0
 }
 
 // mood is what the schedules of a seed have much of.
@@ -89,16 +161,16 @@ func newMood(r *rand.Rand) *mood {
 
 const rare = string(mDrop) + string(mDie) + string(mFail)
 
-func (m *mood) writers(r *rand.Rand) []writer {
-	ws := make([]writer, 1+r.IntN(4))
+func (m *mood) writers(r *rand.Rand) []mvcctest.Writer {
+	ws := make([]mvcctest.Writer, 1+r.IntN(4))
 	for i := range ws {
-		ws[i].plans = make([]plan, 1+r.IntN(4))
-		for k := range ws[i].plans {
-			p := &ws[i].plans[k]
-			p.abort, p.stub = r.IntN(8) == 0, m.stubs && r.IntN(2) == 0
-			p.ops = make([]op, r.IntN(5))
-			for j := range p.ops {
-				p.ops[j] = op{m.kinds[r.IntN(len(m.kinds))], r.IntN(rowCount)}
+		ws[i].Plans = make([]mvcctest.Plan, 1+r.IntN(4))
+		for k := range ws[i].Plans {
+			p := &ws[i].Plans[k]
+			p.Abort, p.Stub = r.IntN(8) == 0, m.stubs && r.IntN(2) == 0
+			p.Ops = make([]mvcctest.Op, r.IntN(5))
+			for j := range p.Ops {
+				p.Ops[j] = mvcctest.Op{Kind: mvcctest.Kind(m.kinds[r.IntN(len(m.kinds))]), Row: r.IntN(mvcctest.Rows)}
 			}
 		}
 	}
@@ -119,25 +191,25 @@ func (m *mood) pick(r *rand.Rand, moves []move) move {
 	panic("unreachable")
 }
 
-func (s *sim) describe(mv move) string {
+func (s sim) describe(mv move) string {
 	switch mv.kind {
 	case mWrite, mVictim:
-		wr := &s.writers[mv.n]
-		if wr.tx < 0 {
-			return fmt.Sprintf("writer %d begins %d", mv.n, s.next)
+		wr := &s.w.Writers[mv.n]
+		if wr.Tx < 0 {
+			return fmt.Sprintf("writer %d begins %d", mv.n, s.w.Next)
 		}
-		p, t := wr.plans[wr.done], &s.txs[wr.tx]
+		p, t := wr.Plans[wr.Done], &s.w.Txs[wr.Tx]
 		switch {
-		case mv.kind == mVictim || p.abort && wr.pc == len(p.ops):
-			return fmt.Sprintf("writer %d rolls %d back", mv.n, t.xid)
-		case wr.pc < len(p.ops):
-			return fmt.Sprintf("writer %d in %d: %c row %d", mv.n, t.xid, p.ops[wr.pc].kind, p.ops[wr.pc].row)
-		case t.state == running && len(t.notices) > 0:
-			return fmt.Sprintf("writer %d queues the notifications of %d", mv.n, t.xid)
+		case mv.kind == mVictim || p.Abort && wr.PC == len(p.Ops):
+			return fmt.Sprintf("writer %d rolls %d back", mv.n, t.XID)
+		case wr.PC < len(p.Ops):
+			return fmt.Sprintf("writer %d in %d: %c row %d", mv.n, t.XID, p.Ops[wr.PC].Kind, p.Ops[wr.PC].Row)
+		case t.State == mvcctest.Running && len(t.Notices) > 0:
+			return fmt.Sprintf("writer %d queues the notifications of %d", mv.n, t.XID)
 		}
-		return fmt.Sprintf("writer %d commits %d: %v", mv.n, t.xid, t.seqs)
+		return fmt.Sprintf("writer %d commits %d: %v", mv.n, t.XID, t.Seqs)
 	case mRead:
-		return fmt.Sprintf("sweep reads under %v", s.snapshot())
+		return fmt.Sprintf("sweep reads under %v", s.w.Snapshot())
 	}
 	return map[byte]string{
 		mListen: "LISTEN", mOpen: "listener is open", mReceive: fmt.Sprintf("%d notices arrive", mv.n),

@@ -6,6 +6,6 @@ cd "$(dirname "$0")/.."
 for package in $(go list ./...); do
 	for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
 		echo "=== $package $target"
-		go test -run '^$' -fuzz "^$target\$" -fuzztime "${1:-30s}" "$package"
+		go test -run '^$' -fuzz "^$target\$" -fuzztime "${1:-30s}" -fuzzminimizetime 1s "$package"
 	done
 done

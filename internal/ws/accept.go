@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 )
@@ -40,7 +41,8 @@ const (
 	// pingsPerSecond is how fast a client's pings are read, after as many at once.
 	pingsPerSecond = 50
 	// closeTimeout is how long a peer may take to answer a close frame.
-	closeTimeout = 5 * time.Second
+	closeTimeout  = 5 * time.Second
+	silentTimeout = time.Second
 )
 
 // Accept makes a Socket of a WebSocket handshake. On error it has answered the request. A client that asks for no
@@ -149,6 +151,9 @@ func (s *socket) message(ctx context.Context) ([]byte, error) {
 	if *s.in, err = appendAll((*s.in)[:0], r); err != nil {
 		return nil, s.readError(err)
 	}
+	if !s.conn.complete() {
+		return nil, s.readError(io.ErrUnexpectedEOF)
+	}
 	return *s.in, nil
 }
 
@@ -156,6 +161,9 @@ func (s *socket) message(ctx context.Context) ([]byte, error) {
 func (s *socket) readError(err error) error {
 	var peer websocket.CloseError
 	if errors.As(err, &peer) {
+		if !utf8.ValidString(peer.Reason) {
+			return &CloseError{CodeInvalidText, "The reason of the close frame is not UTF-8"}
+		}
 		return &CloseError{int(peer.Code), peer.Reason}
 	}
 	if errors.Is(err, websocket.ErrMessageTooBig) {
@@ -203,10 +211,14 @@ func (s *socket) Ping(context.Context) error {
 func (s *socket) Heard() uint64 { return s.conn.heard.Load() }
 
 // Close waits for the peer's close frame, but never longer than closeTimeout: the library by itself would wait for ever
-// for the rest of a message that the peer has begun.
+// for the rest of a message that the peer has begun. A peer that is closed because it is silent is hardly waited for.
 func (s *socket) Close(code int, reason string) error {
 	s.conn.in.closing.Store(true)
-	_ = s.conn.SetDeadline(time.Now().Add(closeTimeout))
+	wait := closeTimeout
+	if code == CodeTimeout {
+		wait = silentTimeout
+	}
+	_ = s.conn.SetDeadline(time.Now().Add(wait))
 	return s.ws.Close(websocket.StatusCode(code), truncate(reason, maxReason))
 }
 

@@ -78,11 +78,20 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// complete reports whether the last message was read to its end. The library takes the end of the connection in the middle
+// of a message for the message's.
+func (w *wire) complete() bool {
+	w.in.mu.Lock()
+	defer w.in.mu.Unlock()
+	return w.in.at.boundary() && !w.in.at.open
+}
+
 // frame follows a peer's frames, to know where one ends.
 type frame struct {
 	header [14]byte
 	have   int    // bytes of the header so far
 	rest   uint64 // bytes of the payload to come
+	open   bool   // the message goes on in another frame
 }
 
 func (f *frame) boundary() bool { return f.have == 0 && f.rest == 0 }
@@ -112,6 +121,9 @@ func (f *frame) advance(p []byte) {
 		p = p[1:]
 		if f.have >= 2 && f.have == f.size() {
 			f.rest, f.have = f.length(), 0
+			if f.header[0]&0x08 == 0 { // no control frame
+				f.open = f.header[0]&0x80 == 0
+			}
 		}
 	}
 }

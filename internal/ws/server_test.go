@@ -2,6 +2,7 @@ package ws
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -26,16 +27,19 @@ func newServer(t testing.TB, f *fake, a AcceptOptions, o Options) *server {
 	s := &server{fake: f}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.served.Add(1) // before the client knows
 		socket, err := Accept(w, r, a)
 		if err != nil {
+			s.served.Done()
 			return
 		}
-		s.served.Go(func() {
+		go func() {
+			defer s.served.Done()
 			err := Serve(s.ctx, socket, f, o)
 			s.mu.Lock()
 			s.ends = append(s.ends, err)
 			s.mu.Unlock()
-		})
+		}()
 	}))
 	t.Cleanup(func() {
 		s.Close()
@@ -47,3 +51,41 @@ func newServer(t testing.TB, f *fake, a AcceptOptions, o Options) *server {
 }
 
 func (s *server) url() string { return "ws" + strings.TrimPrefix(s.URL, "http") }
+
+// end waits until the sockets are served, and gives what Serve of the last one gave.
+func (s *server) end() error {
+	s.served.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ends[len(s.ends)-1]
+}
+
+// handshake tries to upgrade and gives the status.
+func (s *server) handshake(t testing.TB, header ...string) int {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		if header[i+1] != "" {
+			r.Header.Set(header[i], header[i+1])
+		}
+	}
+	r.Header.Set("Connection", "Upgrade")
+	r.Header.Set("Upgrade", "websocket")
+	r.Header.Set("Sec-WebSocket-Version", "13")
+	r.Header.Set("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+	r.Header.Set("Sec-WebSocket-Protocol", transportWS)
+	answer, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	return answer.StatusCode
+}
+
+// at is the same server at the address of a proxy.
+func (s *server) at(addr net.Addr) *httptest.Server {
+	return &httptest.Server{URL: "http://" + addr.String()}
+}

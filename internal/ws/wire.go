@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"unicode/utf8"
 )
 
 // wire is the net.Conn under a socket. The library reads through it, and writes its control frames; messages are framed
@@ -76,14 +77,21 @@ func (w *wire) Write(p []byte) (int, error) {
 	if o.buf == nil {
 		o.buf = buffers.Get().(*[]byte)
 	}
-	*o.buf = append(*o.buf, p...)
-	if !o.cork {
-		o.closed = p[0] == finClose
-		if !o.flushing {
-			w.drain(nil)
+	n := len(p)
+	if !o.cork && p[0] == finClose {
+		o.closed = true
+		if !utf8.Valid(p[min(4, n):]) { // the library repeats the peer's reason, whatever it is
+			p = []byte{finClose, 2, CodeInvalidText >> 8, CodeInvalidText & 0xff}
 		}
 	}
-	return len(p), o.err
+	*o.buf = append(*o.buf, p...)
+	for o.closed && o.flushing { // who writes a close frame closes the connection next
+		o.idle.Wait()
+	}
+	if !o.cork && !o.flushing {
+		w.drain(nil)
+	}
+	return n, o.err
 }
 
 // send writes frames, and returns when the network has taken them.

@@ -1,0 +1,240 @@
+package ws
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// Frames that WebSocket allows, cut in every way, are messages like others.
+func TestFramesOfEveryShape(t *testing.T) {
+	t.Parallel()
+	const pingMessage, pongMessage = `{"type":"ping","payload":{"a":"é"}}`, `{"type":"pong","payload":{"a":"é"}}`
+	whole := masked(fin|text, pingMessage)
+	half := len(pingMessage) - 4 // in the middle of the é
+	padded := func(n int) string { return pingMessage + strings.Repeat(" ", n-len(pingMessage)) }
+	join := func(frames ...[]byte) (b []byte) {
+		for _, f := range frames {
+			b = append(b, f...)
+		}
+		return b
+	}
+	var bytewise [][]byte
+	for i := range whole {
+		bytewise = append(bytewise, whole[i:i+1])
+	}
+	manyFrames := masked(text, "")
+	for i := range len(pingMessage) {
+		manyFrames = append(manyFrames, masked(continuation, pingMessage[i:i+1])...)
+	}
+	manyFrames = append(manyFrames, masked(fin|continuation, "")...)
+
+	for name, test := range map[string]struct {
+		write [][]byte
+		want  []string
+	}{
+		"one frame":                {[][]byte{whole}, []string{pongMessage}},
+		"byte by byte":             {bytewise, []string{pongMessage}},
+		"two messages at once":     {[][]byte{join(whole, whole)}, []string{pongMessage, pongMessage}},
+		"one and a half":           {[][]byte{join(whole, whole[:9]), whole[9:]}, []string{pongMessage, pongMessage}},
+		"a hundred at once":        {[][]byte{[]byte(strings.Repeat(string(whole), 100))}, repeat(pongMessage, 100)},
+		"cut within a character":   {[][]byte{masked(text, pingMessage[:half]), masked(fin|continuation, pingMessage[half:])}, []string{pongMessage}},
+		"one-byte frames":          {[][]byte{manyFrames}, []string{pongMessage}},
+		"125 bytes":                {[][]byte{masked(fin|text, padded(125))}, []string{pongMessage}},
+		"126 bytes":                {[][]byte{masked(fin|text, padded(126))}, []string{pongMessage}},
+		"65,535 bytes":             {[][]byte{masked(fin|text, padded(65535))}, []string{pongMessage}},
+		"65,536 bytes":             {[][]byte{masked(fin|text, padded(65536))}, []string{pongMessage}},
+		"1 MB":                     {[][]byte{masked(fin|text, padded(defaultMaxMessage))}, []string{pongMessage}},
+		"1 MB in two frames":       {[][]byte{masked(text, padded(500000)), masked(fin|continuation, strings.Repeat(" ", defaultMaxMessage-500000))}, []string{pongMessage}},
+		"ping":                     {[][]byte{masked(fin|ping, "")}, []string{"pong "}},
+		"ping with 125 bytes":      {[][]byte{masked(fin|ping, strings.Repeat("\xfe", 125))}, []string{"pong " + strings.Repeat("\xfe", 125)}},
+		"ten pings":                {[][]byte{[]byte(strings.Repeat(string(masked(fin|ping, "x")), 10))}, repeat("pong x", 10)},
+		"pong nobody asked for":    {[][]byte{masked(fin|pong, "x"), whole}, []string{pongMessage}},
+		"ping between fragments":   {[][]byte{masked(text, pingMessage[:9]), masked(fin|ping, "x"), masked(fin|continuation, pingMessage[9:])}, []string{"pong x", pongMessage}},
+		"pong between fragments":   {[][]byte{masked(text, pingMessage[:9]), masked(fin|pong, "x"), masked(fin|continuation, pingMessage[9:])}, []string{pongMessage}},
+		"ping and half a message":  {[][]byte{join(masked(fin|ping, "x"), whole[:5]), whole[5:]}, []string{"pong x", pongMessage}},
+		"ping and half a header":   {[][]byte{join(masked(fin|ping, "x"), whole[:1]), whole[1:]}, []string{"pong x", pongMessage}},
+		"empty frames at the ends": {[][]byte{masked(text, ""), masked(continuation, pingMessage), masked(fin|continuation, "")}, []string{pongMessage}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, newFake(), AcceptOptions{}, Options{})
+			c := dial(t, s)
+			c.write(test.write...)
+			c.want(test.want...)
+			c.init() // and it goes on
+			c.write(masked(fin|closeFrame, closePayload(1000, "bye")))
+			c.want("close 1000 bye")
+			if err := s.end(); err != nil {
+				t.Errorf("a normal closure gave %v", err)
+			}
+		})
+	}
+}
+
+func repeat(s string, n int) (all []string) {
+	for range n {
+		all = append(all, s)
+	}
+	return all
+}
+
+// Frames that WebSocket, or the protocol, does not allow close the connection with their code.
+func TestFramesThatClose(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		write [][]byte
+		want  string
+	}{
+		"binary":                        {[][]byte{masked(fin|binaryData, initMessage)}, "1003 Only text messages are supported"},
+		"1 MB and one byte":             {[][]byte{masked(fin|text, strings.Repeat(" ", defaultMaxMessage+1))}, "1009"},
+		"1 MB and a frame":              {[][]byte{masked(text, strings.Repeat(" ", defaultMaxMessage)), masked(fin|continuation, " ")}, "1009"},
+		"invalid UTF-8":                 {[][]byte{masked(fin|text, "{\"type\":\"\xc3\x28\"}")}, "1007"},
+		"UTF-8 cut short":               {[][]byte{masked(text, "{\"type\":\"\xe2\x82"), masked(fin|continuation, "\"}")}, "1007"},
+		"surrogate in UTF-8":            {[][]byte{masked(fin|text, "\"\xed\xa0\x80\"")}, "1007"},
+		"unmasked":                      {[][]byte{append([]byte{fin | text, 2}, "{}"...)}, "1002"},
+		"reserved bit":                  {[][]byte{masked(fin|rsv1|text, "{}")}, "1002"},
+		"reserved opcode":               {[][]byte{masked(fin|3, "")}, "1002"},
+		"reserved control opcode":       {[][]byte{masked(fin|0xb, "")}, "1002"},
+		"continuation of nothing":       {[][]byte{masked(fin|continuation, "{}")}, "1002"},
+		"message within a message":      {[][]byte{masked(text, "{"), masked(fin|text, "{}")}, "1002"},
+		"fragmented ping":               {[][]byte{masked(ping, "x"), masked(fin|continuation, "x")}, "1002"},
+		"ping with 126 bytes":           {[][]byte{masked(fin|ping, strings.Repeat("x", 126))}, "1002"},
+		"negative length":               {[][]byte{{fin | text, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}}, "1002"},
+		"close with one byte":           {[][]byte{masked(fin|closeFrame, "\x03")}, "1002"},
+		"close with a reserved code":    {[][]byte{masked(fin|closeFrame, closePayload(1005, ""))}, "1002"},
+		"close with no code":            {[][]byte{masked(fin|closeFrame, closePayload(999, ""))}, "1002"},
+		"close with a code of nobody":   {[][]byte{masked(fin|closeFrame, closePayload(2999, ""))}, "1002"},
+		"close with a code beyond all":  {[][]byte{masked(fin|closeFrame, closePayload(5000, ""))}, "1002"},
+		"close with a reason not UTF-8": {[][]byte{masked(fin|closeFrame, closePayload(1000, "\xff"))}, "1007"},
+		"fragmented close":              {[][]byte{masked(closeFrame, closePayload(1000, ""))}, "1002"},
+		"not JSON":                      {[][]byte{masked(fin|text, "{"), masked(fin|text, "{")}, "4400 Invalid message received: not JSON"},
+		"empty":                         {[][]byte{masked(fin|text, "")}, "4400 Invalid message received: not JSON"},
+		"subscribe before init":         {[][]byte{masked(fin|text, subscribe("1", "x"))}, "4401 Unauthorized"},
+		"refused":                       {[][]byte{masked(fin|text, `{"type":"connection_init","payload":{"refuse":1,"a":"refuse"}}`)}, "4403 Forbidden"},
+		"refused and more":              {[][]byte{masked(fin|text, `{"type":"connection_init","payload":{"a":"refuse"}}`), masked(fin|text, subscribe("1", "x"))}, "4403 Forbidden"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, newFake(), AcceptOptions{}, Options{})
+			c := dial(t, s)
+			c.write(test.write...)
+			c.wantEnd(test.want)
+			if err := s.end(); err == nil {
+				t.Error("the end was normal to Serve")
+			}
+		})
+	}
+}
+
+func TestProtocolErrorsThroughFrames(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("é", 100)
+	for name, test := range map[string]struct {
+		write []string
+		want  string
+	}{
+		"second init":  {[]string{initMessage}, "4429 Too many initialisation requests"},
+		"duplicate id": {[]string{subscribe("x", "q"), subscribe("x", "q")}, "4409 Subscriber for x already exists"},
+		"duplicate long id": {
+			[]string{subscribe(long, "q"), subscribe(long, "q")}, "4409 Subscriber for " + strings.Repeat("é", 45) + "… already exists",
+		},
+		"payload of the wrong type": {[]string{`{"type":"ping","payload":3}`}, "4400 Invalid message received: 'payload' must be an object, got number"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, newFake(), AcceptOptions{}, Options{})
+			c := dial(t, s)
+			c.init()
+			c.text(test.write...)
+			c.wantEnd(test.want)
+		})
+	}
+}
+
+// A client that offers no subprotocol of ours is told so in words that it can read: after the handshake.
+func TestSubprotocols(t *testing.T) {
+	t.Parallel()
+	for _, header := range []string{"X: y", "Sec-WebSocket-Protocol: mqtt", "Sec-WebSocket-Protocol: mqtt, soap"} {
+		s := newServer(t, newFake(), AcceptOptions{}, Options{})
+		c := dial(t, s, header)
+		c.wantEnd("4406 Subprotocol not acceptable")
+	}
+	s := newServer(t, newFake(), AcceptOptions{}, Options{})
+	dial(t, s, "Sec-WebSocket-Protocol: mqtt, graphql-transport-ws").init()
+}
+
+// Valid close frames are answered with their own code, whatever it is.
+func TestClientCloses(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 3999, 4000, 4499, 4999} {
+		s := newServer(t, newFake(), AcceptOptions{}, Options{})
+		c := dial(t, s)
+		c.init()
+		c.text(subscribe("a", "orders"))
+		c.write(masked(fin|closeFrame, closePayload(code, "why")))
+		c.want(fmt.Sprintf("close %d why", code))
+		if _, _, err := c.frame(); err == nil {
+			t.Errorf("%d: a frame after the close frame", code)
+		}
+		err := s.end()
+		if normal := code == 1000 || code == 1001; normal != (err == nil) {
+			t.Errorf("%d gave %v", code, err)
+		}
+	}
+}
+
+// The same id on two connections is two subscriptions; subscribe and complete may come in one packet.
+func TestIDsBelongToConnections(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	s := newServer(t, f, AcceptOptions{}, Options{})
+	a, b := dial(t, s), dial(t, s)
+	a.init()
+	b.init()
+	a.text(subscribe("1", "a"))
+	ofA := <-f.started
+	b.text(subscribe("1", "b"))
+	ofB := <-f.started
+	a.write(append(append(masked(fin|text, subscribe("2", "gone")), masked(fin|text, complete("2"))...), masked(fin|text, `{"type":"ping"}`)...))
+	a.want(`{"type":"pong"}`)
+	<-f.started
+	if _, streams := f.open(); streams != 2 {
+		t.Errorf("%d streams are open, want 2", streams)
+	}
+	ofA.add(next1(1))
+	ofB.add(next1(2))
+	a.want(next("1", next1(1)))
+	b.want(next("1", next1(2)))
+	a.text(complete("1"), `{"type":"ping"}`)
+	a.want(`{"type":"pong"}`)
+	ofB.add(next1(3))
+	b.want(next("1", next1(3)))
+}
+
+func TestOrigins(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		origins []string
+		origin  string
+		ok      bool
+	}{
+		{nil, "", true},
+		{nil, "http://HOST", true},
+		{nil, "http://evil.example", false},
+		{nil, "null", false},
+		{[]string{"app.example"}, "https://app.example", true},
+		{[]string{"https://app.example"}, "http://app.example", false},
+		{[]string{"*.example"}, "https://app.example", true},
+		{[]string{"*.example"}, "https://example.evil", false},
+		{[]string{"*"}, "null", true},
+		{[]string{"*"}, "https://evil.example", true},
+	} {
+		s := newServer(t, newFake(), AcceptOptions{Origins: test.origins}, Options{})
+		host := strings.TrimPrefix(s.URL, "http://")
+		status := s.handshake(t, "Origin", strings.ReplaceAll(test.origin, "HOST", host))
+		if want := map[bool]int{true: 101, false: 403}[test.ok]; status != want {
+			t.Errorf("%v with origin %q: %d, want %d", test.origins, test.origin, status, want)
+		}
+	}
+}

@@ -234,7 +234,10 @@ func (p *page) scan(rows pgx.Rows) (cs []change.Change, more bool, err error) {
 	return cs, false, rows.Err()
 }
 
-// inOrder reads the page's changes in the order given, a few of its places at a time: most may be others'.
+// lookPlaces is how many places of a canonical order are looked at in one go: most of them may be others'.
+const lookPlaces = 1000
+
+// inOrder reads the page's changes in the order given.
 func (p *page) inOrder(ctx context.Context, pool *pgxpool.Pool, order []int64, after *change.Change) (cs []change.Change, more bool, err error) {
 	next := 0
 	if after != nil {
@@ -242,24 +245,30 @@ func (p *page) inOrder(ctx context.Context, pool *pgxpool.Pool, order []int64, a
 			return nil, false, fmt.Errorf("it has no change with seq %d", after.Seq)
 		}
 	}
-	var places []int64
-	for n := p.limit; next < len(order) && len(cs) == 0; {
-		places = order[next:min(next+n, len(order))]
-		found, cut, err := p.rows(ctx, pool, pageAmong, places)
+	look := *p
+	for look.limit = lookPlaces; next < len(order); {
+		places := order[next:min(next+look.limit, len(order))]
+		found, cut, err := look.rows(ctx, pool, pageAmong, places)
 		if err != nil {
 			return nil, false, err
 		}
-		if cut { // by weight; a page of one place is never cut
-			n = max(1, n/2)
+		if cut { // they weigh too much; one alone never does
+			look.limit = max(1, look.limit/2)
 			continue
 		}
 		next += len(places)
-		cs = found
+		if len(found) == 0 {
+			continue
+		}
+		place := make(map[int64]int, len(places))
+		for i, seq := range places {
+			place[seq] = i
+		}
+		slices.SortFunc(found, func(a, b change.Change) int { return place[a.Seq] - place[b.Seq] })
+		if len(found) > p.limit {
+			return found[:p.limit], true, nil
+		}
+		return found, next < len(order), nil
 	}
-	place := make(map[int64]int, len(places))
-	for i, seq := range places {
-		place[seq] = i
-	}
-	slices.SortFunc(cs, func(a, b change.Change) int { return place[a.Seq] - place[b.Seq] })
-	return cs, next < len(order), nil
+	return nil, false, nil
 }

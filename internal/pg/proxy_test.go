@@ -61,12 +61,12 @@ func serve(t testing.TB, handle func(client net.Conn)) net.Addr {
 	return ln.Addr()
 }
 
-// wire forwards connections, until they are frozen: then nothing gets through, and nobody is told.
+// wire forwards connections. When it is cut nothing gets through any more over those that there are, and nobody is told.
 type wire struct {
 	addr net.Addr
 
-	mu     sync.Mutex
-	frozen bool
+	mu  sync.Mutex
+	cut chan struct{} // closed when the present connections are cut
 }
 
 func newWire(t testing.TB, databaseURL string) *wire {
@@ -75,9 +75,12 @@ func newWire(t testing.TB, databaseURL string) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{}
+	w := &wire{cut: make(chan struct{})}
 	network, address := pgconn.NetworkAddress(to.Host, to.Port)
 	w.addr = serve(t, func(client net.Conn) {
+		w.mu.Lock()
+		cut := w.cut
+		w.mu.Unlock()
 		server, err := net.Dial(network, address)
 		if err != nil {
 			return
@@ -85,7 +88,7 @@ func newWire(t testing.TB, databaseURL string) *wire {
 		var wg sync.WaitGroup
 		for _, way := range [][2]net.Conn{{client, server}, {server, client}} {
 			wg.Go(func() {
-				w.copy(way[0], way[1])
+				forward(way[0], way[1], cut)
 				server.Close()
 				client.Close()
 			})
@@ -95,15 +98,15 @@ func newWire(t testing.TB, databaseURL string) *wire {
 	return w
 }
 
-func (w *wire) copy(to io.Writer, from io.Reader) {
+// forward copies until one side ends; what comes after the cut is lost on the way.
+func forward(to io.Writer, from io.Reader, cut chan struct{}) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
-		w.mu.Lock()
-		frozen := w.frozen
-		w.mu.Unlock()
-		if frozen {
-			n = 0 // lost on the way
+		select {
+		case <-cut:
+			n = 0
+		default:
 		}
 		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
 			return
@@ -111,10 +114,11 @@ func (w *wire) copy(to io.Writer, from io.Reader) {
 	}
 }
 
-func (w *wire) freeze(frozen bool) {
+func (w *wire) cutOff() {
 	w.mu.Lock()
-	w.frozen = frozen
-	w.mu.Unlock()
+	defer w.mu.Unlock()
+	close(w.cut)
+	w.cut = make(chan struct{})
 }
 
 // pooler is a transaction pooler: clients share a few server connections, and have one only while a transaction lasts. As

@@ -193,7 +193,10 @@ func (c *Column) ParseValue(text string) (Value, error) {
 		}
 	case Interval:
 		var span interval
-		if span, ok = parseInterval([]byte(text)); ok {
+		// A client writes ISO 8601; Postgres has other styles beside it.
+		if span, ok = parseInterval([]byte(text)); ok && text[0] >= '0' && text[0] <= '9' {
+			ok = false
+		} else if ok {
 			v.n, v.us = span.order()
 			v.text = string(span.append(nil))
 		}

@@ -82,6 +82,8 @@ func (o Options) Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, e
 	if s.ast, err = validator.ValidateSchemaDocument(doc); err != nil {
 		return nil, nil, fmt.Errorf("schema: %w", err)
 	}
+	// gqlparser brings more directives than the specification has; what we do not do, a document must not ask for.
+	delete(s.ast.Directives, "defer")
 	for _, t := range b.tables {
 		s.tables[t.field+"Changed"] = t
 	}

@@ -71,6 +71,9 @@ func (r *result) finish() []byte {
 	for i, e := range r.errs {
 		list[i] = newError(e.code, e.sel.pos, "%s", e.message)
 		list[i].Path = e.path
+		for _, pos := range e.sel.more {
+			list[i].Locations = append(list[i].Locations, locate(pos))
+		}
 	}
 	return slices.Concat([]byte(`{"errors":`), list.json(), []byte(","), r.buf[1:])
 }

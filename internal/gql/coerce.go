@@ -205,10 +205,7 @@ func (c *coercer) literal(t *ast.Type, v *ast.Value, depth int) (any, *badInput)
 		return nil, &badInput{want: "unknown type " + t.NamedType, pos: v.Position}
 	}
 	if def.Kind != ast.InputObject {
-		in := input{kind: v.Kind, text: v.Raw, lit: true}
-		if v.Kind == ast.BlockValue {
-			in.kind = ast.StringValue
-		}
+		in := literalInput(v)
 		if anyJSON(def) {
 			var bad *badInput
 			if in.json, bad = c.untyped(v, depth); bad != nil {
@@ -314,6 +311,15 @@ func (c *coercer) leaf(def *ast.Definition, in input) (any, *badInput) {
 // anyJSON reports whether a scalar takes any value, lists and objects included.
 func anyJSON(def *ast.Definition) bool {
 	return def.Kind == ast.Scalar && !def.BuiltIn && (def.Name == "JSON" || scalarByName(def.Name) == nil)
+}
+
+// literalInput describes a leaf of the document.
+func literalInput(v *ast.Value) input {
+	in := input{kind: v.Kind, text: v.Raw, lit: true}
+	if v.Kind == ast.BlockValue {
+		in.kind = ast.StringValue
+	}
+	return in
 }
 
 // jsonInput describes a leaf of JSON.

@@ -1,7 +1,6 @@
 package gql
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -172,8 +171,8 @@ func (p *Plan) encodeEvent(ctx context.Context, m *subs.Match) []byte {
 	return r.finish()
 }
 
-// resolve calls the resolver and gives its answer as decoded JSON. A panic is the resolver's failure, told to the log
-// and not to the client.
+// resolve calls the resolver and gives its answer as JSON; nil for none. A panic is the resolver's failure, told to the
+// log and not to the client.
 func (p *Plan) resolve(ctx context.Context, m *subs.Match) (v any, err error) {
 	c := p.custom
 	defer func() {
@@ -182,34 +181,27 @@ func (p *Plan) resolve(ctx context.Context, m *subs.Match) (v any, err error) {
 			v, err = nil, errors.New("internal error")
 		}
 	}()
-	var data []byte
 	if c.Resolve == nil {
-		data = m.Change.New
-	} else {
-		e := &Event{
-			Field: c.name, Args: maps.Clone(p.root.args), Type: m.Change.EventType, Channel: m.Change.Topic.Channel, Tenant: m.Change.Tenant,
-			Shared: m.Change.Shared, At: m.Change.At, Data: slices.Clone(m.Change.New), Identity: m.Identity,
+		if len(m.Change.New) > 0 && !json.Valid(m.Change.New) {
+			return nil, errors.New("the event's data is no JSON")
 		}
-		got, err := c.Resolve(ctx, e)
-		if err != nil {
-			return nil, err
-		}
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("resolver took too long: %w", err)
-		}
-		if data, err = json.Marshal(got); err != nil {
-			return nil, fmt.Errorf("resolver's value is no JSON: %w", err)
-		}
+		return json.RawMessage(m.Change.New), nil
 	}
-	if len(data) == 0 {
-		return nil, nil
+	got, err := c.Resolve(ctx, &Event{
+		Field: c.name, Args: maps.Clone(p.root.args), Type: m.Change.EventType, Channel: m.Change.Topic.Channel, Tenant: m.Change.Tenant,
+		Shared: m.Change.Shared, At: m.Change.At, Data: slices.Clone(m.Change.New), Identity: m.Identity,
+	})
+	if err != nil {
+		return nil, err
 	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	if err := d.Decode(&v); err != nil {
-		return nil, fmt.Errorf("the event's data is no JSON: %w", err)
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("the resolver took too long: %w", err)
 	}
-	return v, nil
+	data, err := json.Marshal(got)
+	if err != nil {
+		return nil, fmt.Errorf("the resolver's value is no JSON: %w", err)
+	}
+	return json.RawMessage(data), nil
 }
 
 // channelField is the field of Subscription that every schema has: any channel's events as they are.

@@ -2,13 +2,12 @@ package gql
 
 import (
 	"container/list"
-	"strings"
 	"sync"
 
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/parser"
-	"github.com/vektah/gqlparser/v2/validator"
-	"github.com/vektah/gqlparser/v2/validator/rules"
+
+	"github.com/notifyql/notifyql/internal/gql/validate"
 )
 
 // document is a document that was parsed and found valid, with the operation chosen.
@@ -63,24 +62,19 @@ func (s *Schema) document(r Request) (*document, errorList) {
 	if len(r.Query) > limits.Bytes {
 		return nil, errorList{limitError(nil, "documentBytes", limits.Bytes, "The document has more than %d bytes.", limits.Bytes)}
 	}
-	if strings.TrimSpace(r.Query) == "" {
-		return nil, oneError(codeParse, nil, "The request has no document: send one in \"query\".")
+	if bad, tooMany := validate.Syntax(r.Query, limits.Tokens); tooMany {
+		return nil, errorList{limitError(nil, "tokens", limits.Tokens, "The document has more than %d tokens.", limits.Tokens)}
+	} else if bad != nil {
+		return nil, errorList{located(codeParse, *bad)}
 	}
-	parsed, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: r.Query}, limits.Tokens)
+	parsed, err := parser.ParseQuery(&ast.Source{Input: r.Query})
 	if err != nil {
-		if strings.HasPrefix(foreign("", err).Message, "exceeded ") {
-			return nil, errorList{limitError(nil, "tokens", limits.Tokens, "The document has more than %d tokens.", limits.Tokens)}
-		}
 		return nil, errorList{foreign(codeParse, err)}
 	}
 	if err := measure(parsed, limits); err != nil {
 		return nil, errorList{err}
 	}
-	if found := validator.ValidateWithRules(s.ast, parsed, documentRules()); len(found) > 0 {
-		var errs errorList
-		for _, e := range found {
-			errs = append(errs, foreign(codeValidation, e))
-		}
+	if errs := s.validate(parsed, r.Query); errs != nil {
 		return nil, errs
 	}
 	op, failed := operation(parsed, r.OperationName)
@@ -92,8 +86,32 @@ func (s *Schema) document(r Request) (*document, errorList) {
 	return doc, nil
 }
 
-func documentRules() *rules.Rules {
-	return rules.NewDefaultRules()
+// validate holds a document against the schema.
+func (s *Schema) validate(doc *ast.QueryDocument, source string) (errs errorList) {
+	for _, e := range validate.Document(s.ast, doc, source, s.checkLiteral) {
+		errs = append(errs, located(codeValidation, e))
+	}
+	return errs
+}
+
+func located(code string, e validate.Error) *gqlError {
+	one := newError(code, nil, "%s", e.Message)
+	for _, l := range e.Locations {
+		one.Locations = append(one.Locations, location(l))
+	}
+	return one
+}
+
+// checkLiteral says what is wrong with a literal of a scalar of ours, or of custom SDL.
+func (s *Schema) checkLiteral(def *ast.Definition, v *ast.Value) string {
+	c := coercer{schema: s.ast, limits: s.options.Limits}
+	if anyJSON(def) {
+		return "" // variables in it are not known yet
+	}
+	if _, bad := c.leaf(def, literalInput(v)); bad != nil {
+		return bad.want + "."
+	}
+	return ""
 }
 
 // operation chooses the operation by name, or the only one.

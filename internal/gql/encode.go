@@ -183,7 +183,7 @@ func appendJSON(dst []byte, v any) ([]byte, bool) {
 	return append(dst, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...), true
 }
 
-func quoted[T []byte | string](dst []byte, s T) []byte {
+func quoted[T ~[]byte | string](dst []byte, s T) []byte {
 	dst = append(dst, '"')
 	dst = append(dst, s...)
 	return append(dst, '"')

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/gqlerror"
+
+	"github.com/notifyql/notifyql/internal/gql/validate"
 )
 
 // The codes in extensions.code.
@@ -49,9 +51,17 @@ type errorList []*gqlError
 func newError(code string, pos *ast.Position, format string, args ...any) *gqlError {
 	e := &gqlError{Message: fmt.Sprintf(format, args...), Extensions: map[string]any{"code": code}}
 	if pos != nil {
-		e.Locations = []location{{pos.Line, pos.Column}}
+		e.Locations = []location{locate(pos)}
 	}
 	return e
+}
+
+// locate counts columns in UTF-16 units, and to where a string begins, as graphql-js does.
+func locate(pos *ast.Position) location {
+	if pos.Src == nil {
+		return location{pos.Line, pos.Column}
+	}
+	return location(validate.Locate(pos.Src.Input, pos.Start))
 }
 
 func oneError(code string, pos *ast.Position, format string, args ...any) errorList {

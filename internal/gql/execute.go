@@ -60,10 +60,21 @@ func (q query) get(field string, args map[string]any) any {
 		}
 		return nil
 	case "serverInfo":
-		return map[string]any{
-			"name": "notifyql", "version": q.schema.options.Version,
-			"time": time.Now().UTC().Format("2006-01-02T15:04:05.999999Z07:00"),
-		}
+		return serverInfo{q.schema.options.Version}
 	}
 	return nil
+}
+
+type serverInfo struct{ version string }
+
+func (serverInfo) typename() string { return "ServerInfo" }
+
+func (i serverInfo) get(field string, _ map[string]any) any {
+	switch field {
+	case "name":
+		return "notifyql"
+	case "version":
+		return i.version
+	}
+	return time.Now().UTC().Format("2006-01-02T15:04:05.999999Z07:00")
 }

@@ -290,8 +290,8 @@ func TestCustomField(t *testing.T) {
 		"skip":  ``,
 		"fail":  `{"errors":[{"message":"no such symbol","locations":[{"line":1,"column":29}],"path":["p"],"extensions":{"code":"RESOLVER_FAILED"}}],"data":null}`,
 		"panic": `{"errors":[{"message":"internal error","locations":[{"line":1,"column":29}],"path":["p"],"extensions":{"code":"RESOLVER_FAILED"}}],"data":null}`,
-		"null":  `{"errors":[{"message":"Cannot return null for non-nullable field priceChanged.","locations":[{"line":1,"column":29}],"path":["p"],"extensions":{"code":"NULL_IN_NON_NULL"}}],"data":null}`,
-		"bad":   `{"errors":[{"message":"Cannot return null for non-nullable field amount.","locations":[{"line":1,"column":59}],"path":["p","amount"],"extensions":{"code":"NULL_IN_NON_NULL"}}],"data":null}`,
+		"null":  `{"errors":[{"message":"Cannot return null for non-nullable field Subscription.priceChanged.","locations":[{"line":1,"column":29}],"path":["p"],"extensions":{"code":"NULL_IN_NON_NULL"}}],"data":null}`,
+		"bad":   `{"errors":[{"message":"Cannot return null for non-nullable field Price.amount.","locations":[{"line":1,"column":59}],"path":["p","amount"],"extensions":{"code":"NULL_IN_NON_NULL"}}],"data":null}`,
 	} {
 		p := plan(t, s, `subscription($s: String!) { p: priceChanged(symbol: $s) { amount currency marks { __typename at ... on High { high } ... on Low { low } } } }`, `{"s":"`+symbol+`"}`, tenantA)
 		if p.Topic() != event.Topic || !p.Blocks() {

@@ -1,10 +1,10 @@
 package gql
 
 import (
-	"encoding/json"
 	"slices"
 	"sort"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/vektah/gqlparser/v2/ast"
 )
@@ -43,7 +43,7 @@ func printDefinition(d *ast.Definition) string {
 	case ast.Scalar:
 		b.WriteString("scalar " + d.Name)
 		if dir := d.Directives.ForName("specifiedBy"); dir != nil {
-			b.WriteString(" @specifiedBy(url: " + dir.Arguments.ForName("url").Value.String() + ")")
+			b.WriteString(" @specifiedBy(url: " + quote(dir.Arguments.ForName("url").Value.Raw) + ")")
 		}
 	case ast.Object, ast.Interface:
 		keyword := "type "
@@ -169,8 +169,7 @@ func deprecated(dirs ast.DirectiveList) string {
 	if reason == defaultDeprecation {
 		return " @deprecated"
 	}
-	b, _ := json.Marshal(reason)
-	return " @deprecated(reason: " + string(b) + ")"
+	return " @deprecated(reason: " + quote(reason) + ")"
 }
 
 const defaultDeprecation = "No longer supported"
@@ -182,7 +181,7 @@ func deprecationReason(dir *ast.Directive) string {
 	return defaultDeprecation
 }
 
-// description is a block string before what it describes; all but the first in a block have an empty line before them.
+// description is a text before what it describes; all but the first in a block have an empty line before them.
 func description(text, indent string, first bool) string {
 	if text == "" {
 		return ""
@@ -191,39 +190,54 @@ func description(text, indent string, first bool) string {
 	if indent != "" && !first {
 		gap = "\n"
 	}
-	return gap + blockString(text, indent)
+	quoted := quote(text)
+	if isBlock(text) {
+		quoted = blockString(text)
+	}
+	return gap + indent + strings.ReplaceAll(quoted, "\n", "\n"+indent) + "\n"
+}
+
+// quote writes a GraphQL string.
+func quote(text string) string { return (&ast.Value{Kind: ast.StringValue, Raw: text}).String() }
+
+// isBlock reports whether a block string holds the text as it is: those lose blank first and last lines and common
+// indent, and have no escapes.
+func isBlock(text string) bool {
+	lines := strings.Split(text, "\n")
+	indented := len(lines) > 1
+	for i, l := range lines {
+		rest := strings.TrimLeft(l, " \t")
+		if rest == "" {
+			if i == 0 || i == len(lines)-1 {
+				return false
+			}
+			continue
+		}
+		if len(rest) == len(l) {
+			indented = false
+		}
+	}
+	printable := !strings.ContainsFunc(text, func(r rune) bool { return r < 0x10 && r != '\n' && r != '\t' })
+	return printable && !indented
 }
 
 // blockString writes text between three quotation marks, on lines of its own unless it is short.
-func blockString(text, indent string) string {
+func blockString(text string) string {
 	escaped := strings.ReplaceAll(text, `"""`, `\"""`)
 	lines := strings.Split(escaped, "\n")
 	single := len(lines) == 1
-	leadingSpace := len(lines) > 1 && !slices.ContainsFunc(lines[1:], func(l string) bool {
-		return l != "" && l[0] != ' ' && l[0] != '\t'
-	})
-	trailingTriple := strings.HasSuffix(escaped, `\"""`)
-	trailing := strings.HasSuffix(text, `"`) && !trailingTriple || strings.HasSuffix(text, `\`)
-	multiple := !single || len(text) > 70 || trailing || leadingSpace || trailingTriple
+	blank := func(s string) bool { return s[0] == ' ' || s[0] == '\t' }
+	force := !single && !slices.ContainsFunc(lines[1:], func(l string) bool { return l != "" && !blank(l) })
+	triple := strings.HasSuffix(escaped, `\"""`)
+	trailing := strings.HasSuffix(text, `"`) && !triple || strings.HasSuffix(text, `\`)
+	multiple := !single || len(utf16.Encode([]rune(text))) > 70 || trailing || triple
 
-	var b strings.Builder
-	b.WriteString(indent + `"""`)
-	skipFirst := single && (text[0] == ' ' || text[0] == '\t')
-	if multiple && !skipFirst || leadingSpace {
-		b.WriteString("\n" + indent)
+	before, after := "", ""
+	if multiple && !(single && blank(text)) || force {
+		before = "\n"
 	}
-	for i, l := range lines {
-		if i > 0 {
-			b.WriteByte('\n')
-			if l != "" {
-				b.WriteString(indent)
-			}
-		}
-		b.WriteString(l)
+	if multiple {
+		after = "\n"
 	}
-	if multiple || trailing {
-		b.WriteString("\n" + indent)
-	}
-	b.WriteString(`"""` + "\n")
-	return b.String()
+	return `"""` + before + escaped + after + `"""`
 }

@@ -116,14 +116,8 @@ func keyDoc(t *table) string {
 	return "The row's primary key as a JSON array, the same for its whole life."
 }
 
-// describe writes a description as a block string, or nothing for an empty one.
-func describe(indent, text string) string {
-	text = printable(text)
-	if text == "" {
-		return ""
-	}
-	return blockString(text, indent)
-}
+// describe writes a description, or nothing for an empty one.
+func describe(indent, text string) string { return description(printable(text), indent, true) }
 
 // printable is a comment of the database as a description can hold it: no control characters, no blank ends.
 func printable(s string) string {

@@ -1,6 +1,8 @@
 package gql
 
 import (
+	"slices"
+
 	"github.com/vektah/gqlparser/v2/ast"
 )
 
@@ -9,16 +11,19 @@ type selection struct {
 	prefix []byte // "key":
 	key    string
 	name   string
+	parent string // the type it is selected on
 	def    *ast.FieldDefinition
 	args   map[string]any
 	pos    *ast.Position
+	more   []*ast.Position         // of further mentions that were merged
 	kids   map[string][]*selection // by the concrete type of the value; nil for a leaf
 }
 
 // collector compiles selection sets.
 type collector struct {
 	coercer
-	left int // selections that may still be made
+	left int   // selections that may still be made
+	path []any // of response keys, down to the field being compiled
 }
 
 // collect gives the response keys that sets select on an object type, in order.
@@ -127,7 +132,10 @@ func (c *collector) compile(parent *ast.Definition, fields []*ast.Field) (*selec
 	if c.left--; c.left < 0 {
 		return nil, limitError(f.Position, "fields", c.limits.Fields, "The operation selects more than %d fields.", c.limits.Fields)
 	}
-	s := &selection{prefix: []byte(`"` + f.Alias + `":`), key: f.Alias, name: f.Name, pos: f.Position}
+	s := &selection{prefix: []byte(`"` + f.Alias + `":`), key: f.Alias, name: f.Name, parent: parent.Name, pos: f.Position}
+	for _, f := range fields[1:] {
+		s.more = append(s.more, f.Position)
+	}
 	if f.Name == "__typename" {
 		s.def = typenameField
 		return s, nil
@@ -137,7 +145,10 @@ func (c *collector) compile(parent *ast.Definition, fields []*ast.Field) (*selec
 		return nil, newError(codeValidation, f.Position, "Cannot query field %q on type %q.", f.Name, parent.Name)
 	}
 	var err *gqlError
+	c.path = append(c.path, f.Alias)
+	defer func() { c.path = c.path[:len(c.path)-1] }()
 	if s.args, err = c.arguments(s.def.Arguments, f.Arguments, f.Position); err != nil {
+		err.Path = slices.Clone(c.path)
 		return nil, err
 	}
 	typ := c.schema.Types[s.def.Type.Name()]

@@ -1,13 +1,17 @@
 package gql
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/notifyql/notifyql/internal/filter"
 )
 
 // object is a value with fields that are computed when asked for, beside decoded JSON objects.
@@ -28,14 +32,21 @@ func (w *writer) fail(code string, s *selection, format string, args ...any) {
 	w.errs = append(w.errs, fieldError{code, fmt.Sprintf(format, args...), s, slices.Clone(w.path)})
 }
 
-// value writes v as type t.
+// value writes v as type t: an object, a list, a string, a bool, or JSON text.
 func (w *writer) value(s *selection, t *ast.Type, v any) bool {
+	if raw, ok := v.(json.RawMessage); ok {
+		if raw = bytes.TrimSpace(raw); len(raw) == 0 || string(raw) == "null" {
+			v = nil
+		} else {
+			v = raw
+		}
+	}
 	start := len(w.buf)
 	ok := v != nil
 	if ok {
 		ok = w.present(s, t, v)
 	} else if t.NonNull {
-		w.fail(codeNull, s, "Cannot return null for non-nullable field %s.", s.name)
+		w.fail(codeNull, s, "Cannot return null for non-nullable field %s.%s.", s.parent, s.name)
 	}
 	if ok {
 		return true
@@ -50,25 +61,7 @@ func (w *writer) value(s *selection, t *ast.Type, v any) bool {
 
 func (w *writer) present(s *selection, t *ast.Type, v any) bool {
 	if t.Elem != nil {
-		items, ok := v.([]any)
-		if !ok {
-			w.fail(codeValue, s, "Expected a list for field %s.", s.name)
-			return false
-		}
-		w.buf = append(w.buf, '[')
-		for i, item := range items {
-			if i > 0 {
-				w.buf = append(w.buf, ',')
-			}
-			w.path = append(w.path, i)
-			ok := w.value(s, t.Elem, item)
-			w.path = w.path[:len(w.path)-1]
-			if !ok {
-				return false
-			}
-		}
-		w.buf = append(w.buf, ']')
-		return true
+		return w.list(s, t.Elem, v)
 	}
 	def := w.schema.Types[t.NamedType]
 	if def.IsCompositeType() {
@@ -76,31 +69,74 @@ func (w *writer) present(s *selection, t *ast.Type, v any) bool {
 	}
 	out, ok := appendLeaf(w.buf, def, v)
 	if !ok {
-		w.fail(codeValue, s, "%s cannot represent the value of field %s.", def.Name, s.name)
+		w.fail(codeValue, s, "%s cannot represent the value of field %s.%s.", def.Name, s.parent, s.name)
 		return false
 	}
 	w.buf = out
 	return true
 }
 
+func (w *writer) list(s *selection, elem *ast.Type, v any) bool {
+	n := 0
+	item := func(v any) bool {
+		if n > 0 {
+			w.buf = append(w.buf, ',')
+		}
+		w.path = append(w.path, n)
+		ok := w.value(s, elem, v)
+		w.path = w.path[:len(w.path)-1]
+		n++
+		return ok
+	}
+	w.buf = append(w.buf, '[')
+	switch v := v.(type) {
+	case []any:
+		for _, one := range v {
+			if !item(one) {
+				return false
+			}
+		}
+	case json.RawMessage:
+		if v[0] != '[' {
+			w.fail(codeValue, s, "Expected a list for field %s.%s.", s.parent, s.name)
+			return false
+		}
+		for e := filter.NewElements(v); e.Next(); {
+			if !item(json.RawMessage(e.Value)) {
+				return false
+			}
+		}
+	default:
+		w.fail(codeValue, s, "Expected a list for field %s.%s.", s.parent, s.name)
+		return false
+	}
+	w.buf = append(w.buf, ']')
+	return true
+}
+
 func (w *writer) composite(s *selection, def *ast.Definition, v any) bool {
 	name := def.Name
-	get := func(f *selection) any { return v.(object).get(f.name, f.args) }
+	var get func(f *selection) any
 	switch v := v.(type) {
 	case object:
 		name = v.typename()
-	case map[string]any:
-		if def.IsAbstractType() {
-			name, _ = v["__typename"].(string)
+		get = func(f *selection) any { return v.get(f.name, f.args) }
+	case json.RawMessage:
+		if v[0] != '{' {
+			w.fail(codeValue, s, "Expected an object for field %s.%s.", s.parent, s.name)
+			return false
 		}
-		get = func(f *selection) any { return v[f.name] }
+		if def.IsAbstractType() {
+			name = typenameOf(v)
+		}
+		get = func(f *selection) any { return jsonMember(v, f.name) }
 	default:
-		w.fail(codeValue, s, "Expected an object for field %s.", s.name)
+		w.fail(codeValue, s, "Expected an object for field %s.%s.", s.parent, s.name)
 		return false
 	}
 	kids, ok := s.kids[name]
 	if !ok {
-		w.fail(codeValue, s, "The value of field %s must say in __typename which type of %s it is.", s.name, def.Name)
+		w.fail(codeValue, s, "The value of field %s.%s must say in __typename which type of %s it is.", s.parent, s.name, def.Name)
 		return false
 	}
 	w.buf = append(w.buf, '{')
@@ -124,16 +160,60 @@ func (w *writer) composite(s *selection, def *ast.Definition, v any) bool {
 	return true
 }
 
+// jsonMember is an object's member; of several with one name the last, as JSON.parse has it.
+func jsonMember(raw json.RawMessage, name string) any {
+	var found any
+	for m := filter.NewMembers(raw); m.Next(); {
+		if key := m.Key[1 : len(m.Key)-1]; string(key) == name || bytes.IndexByte(key, '\\') >= 0 && string(filter.AppendText(nil, key)) == name {
+			found = json.RawMessage(m.Value)
+		}
+	}
+	return found
+}
+
+func typenameOf(raw json.RawMessage) string {
+	var name string
+	if text, ok := jsonMember(raw, "__typename").(json.RawMessage); !ok || json.Unmarshal(text, &name) != nil {
+		return ""
+	}
+	return name
+}
+
 // appendLeaf writes a scalar or an enum value.
 func appendLeaf(dst []byte, def *ast.Definition, v any) ([]byte, bool) {
-	if def.Kind == ast.Enum {
+	raw, isJSON := v.(json.RawMessage)
+	if isJSON && def.Kind == ast.Scalar && !def.BuiltIn {
+		if (def.Name == "BigInt" || def.Name == "Decimal") && isNumber(raw) {
+			return quoted(dst, raw), true
+		}
+		return append(dst, raw...), true
+	}
+	if isJSON {
+		if raw[0] == '{' || raw[0] == '[' {
+			return dst, false
+		}
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.UseNumber()
+		if d.Decode(&v) != nil {
+			return dst, false
+		}
+	}
+	switch {
+	case def.Kind == ast.Enum:
 		s, ok := v.(string)
 		if !ok || def.EnumValues.ForName(s) == nil {
 			return dst, false
 		}
 		return quoted(dst, s), true
+	case def.BuiltIn:
+		return appendBuiltin(dst, def.Name, v)
 	}
-	switch def.Name {
+	return appendJSON(dst, v)
+}
+
+// appendBuiltin writes one of GraphQL's own scalars, as far as a value can be taken for one without guessing.
+func appendBuiltin(dst []byte, name string, v any) ([]byte, bool) {
+	switch name {
 	case "Int":
 		f, ok := asFloat(v)
 		if !ok || f != math.Trunc(f) || f < math.MinInt32 || f > math.MaxInt32 {
@@ -142,45 +222,45 @@ func appendLeaf(dst []byte, def *ast.Definition, v any) ([]byte, bool) {
 		return strconv.AppendInt(dst, int64(f), 10), true
 	case "Float":
 		f, ok := asFloat(v)
-		if !ok || math.IsInf(f, 0) || math.IsNaN(f) {
-			return dst, false
-		}
-		if n, ok := v.(json.Number); ok {
+		if n, isNumber := v.(json.Number); ok && isNumber {
 			return append(dst, n...), true
 		}
-		return strconv.AppendFloat(dst, f, 'g', -1, 64), true
+		return strconv.AppendFloat(dst, f, 'g', -1, 64), ok
 	case "Boolean":
-		b, ok := v.(bool)
-		return strconv.AppendBool(dst, b), ok
-	case "String", "ID", "BigInt", "Decimal":
-		switch n := v.(type) {
-		case json.Number:
-			return quoted(dst, string(n)), true
-		case bool:
-			if def.Name != "String" {
-				return dst, false
-			}
-			return quoted(dst, strconv.FormatBool(n)), true
-		case string:
-		default:
+		if b, ok := v.(bool); ok {
+			return strconv.AppendBool(dst, b), true
+		}
+		n, ok := v.(json.Number)
+		f, _ := asFloat(n)
+		return strconv.AppendBool(dst, f != 0), ok
+	}
+	switch v := v.(type) {
+	case string:
+		return appendString(dst, v), true
+	case json.Number:
+		if name == "ID" && strings.ContainsAny(v.String(), ".eE") {
 			return dst, false
 		}
+		return quoted(dst, v.String()), true
+	case bool:
+		return quoted(dst, strconv.FormatBool(v)), name == "String"
 	}
-	if raw, ok := v.(json.RawMessage); ok {
-		return append(dst, raw...), true
-	}
-	return appendJSON(dst, v)
+	return dst, false
 }
 
+// asFloat takes a number, or what graphql-js takes for one, as a finite float.
 func asFloat(v any) (float64, bool) {
 	switch v := v.(type) {
 	case json.Number:
-		f, err := v.Float64()
-		return f, err == nil
-	case int:
-		return float64(v), true
-	case float64:
-		return v, true
+		return asFloat(v.String())
+	case string:
+		f, err := strconv.ParseFloat(v, 64)
+		return f, err == nil && !math.IsInf(f, 0) && !math.IsNaN(f)
+	case bool:
+		if v {
+			return 1, true
+		}
+		return 0, true
 	}
 	return 0, false
 }

@@ -1,6 +1,11 @@
 -- The triggers on users' tables go with their functions.
 drop function notifyql.truncated() cascade;
 drop function notifyql.capture() cascade;
+drop view notifyql.ready;
+drop function notifyql.slow_tenants(text[], text, record, record);
+drop function notifyql.has_tenant(text[]);
+drop function notifyql.special_images(text[], text, record, record);
+
 do $$
 begin
   execute format('grant usage on schema notifyql to %I', left(current_user, -length('owner')) || 'image');
@@ -9,8 +14,8 @@ $$;
 reset role;
 select set_config('role', left(nspowner::regrole::text, -length('owner')) || 'image', true)
   from pg_namespace where nspname = 'notifyql';
-drop function notifyql.image_pinned("char", record, record, name, json);
-drop function notifyql.image("char", record, record, name, json);
+drop function notifyql.image_pinned(record, json);
+drop function notifyql.image(record);
 reset role;
 select set_config('role', nspowner::regrole::text, true) from pg_namespace where nspname = 'notifyql';
 do $$
@@ -18,9 +23,11 @@ begin
   execute format('revoke all on schema notifyql from %I', left(current_user, -length('owner')) || 'image');
 end
 $$;
-drop function notifyql.announce(name, bigint, timestamptz, integer, "char", integer, boolean, text, text, oid, tid, tid,
-                                text, text, json, json);
+
+drop function notifyql.is_part(oid, oid);
+drop function notifyql.announce_marker(notifyql.change, name, text, boolean);
+drop function notifyql.scope(integer, text, text);
+drop function notifyql.announce(notifyql.change);
 drop trigger copy_setting on notifyql.setting;
-drop trigger copy_setting on notifyql.secret;
 drop function notifyql.copy_setting();
 drop table notifyql.watch;

@@ -6,6 +6,6 @@ drop function notifyql.forget(regclass);
 drop function notifyql.confirm(regclass, smallint, boolean, smallint[], text, text, boolean);
 drop function notifyql.reserve(regclass);
 drop function notifyql.say_watched(integer);
-drop function notifyql.needs_pins(regclass);
 drop function notifyql.has_triggers(regclass, text[]);
-drop function notifyql.watch_args(integer, smallint, boolean, smallint[], text, text, boolean);
+drop function notifyql.watch_args(integer, regclass, smallint, boolean, smallint[], text, text, boolean);
+drop function notifyql.needs_pins(regclass);

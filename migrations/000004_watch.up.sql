@@ -2,36 +2,6 @@
 -- What it needs of ours it does through reserve, confirm and forget, which run as the owner and which anybody with the
 -- right to watch may call for any table: they believe only what the table's triggers say.
 
--- watch_args is what the row trigger of a watch carries: its id for capture, and its settings as proof for confirm.
-create function notifyql.watch_args(
-  id integer, tenant_attnum smallint, shared boolean, exclude smallint[], type_name text, field_name text, ignore_rls boolean
-) returns text[]
-language sql immutable
-set search_path = pg_catalog, pg_temp
-as $$
-  select array[
-    id::text,
-    jsonb_build_object('tenant_attnum', tenant_attnum, 'shared', shared, 'exclude', exclude, 'type_name', type_name,
-                       'field_name', field_name, 'ignore_rls', ignore_rls)::text]
-$$;
-
--- has_triggers tells whether the table has our triggers just as a watch makes them.
-create function notifyql.has_triggers(tbl regclass, args text[]) returns boolean
-language sql stable
-set search_path = pg_catalog, pg_temp
-as $$
-  select count(*) = 2
-    from pg_trigger t
-   where t.tgrelid = tbl and t.tgenabled = 'A' and t.tgqual is null and t.tgconstraint = 0 and t.tgattr = ''
-     and (t.tgname = ' notifyql' and t.tgfoid = 'notifyql.capture'::regproc
-          and t.tgtype = 1 | 4 | 8 | 16            -- row, insert, delete, update; and after
-          and t.tgargs = convert_to(args[1], getdatabaseencoding()) || '\x00'
-                      || convert_to(args[2], getdatabaseencoding()) || '\x00'
-          or t.tgname = ' notifyql truncate' and t.tgfoid = 'notifyql.truncated'::regproc
-          and t.tgtype = 32
-          and t.tgargs = convert_to(args[1], getdatabaseencoding()) || '\x00')
-$$;
-
 -- needs_pins tells whether the text of a table's values depends on settings that sessions often change, TimeZone above
 -- all; capture looks at the others for every row. What it does not know counts as such.
 create function notifyql.needs_pins(tbl regclass) returns boolean
@@ -60,6 +30,42 @@ as $$
     from part join pg_type t on t.oid = part.type
 $$;
 
+-- watch_args is what the row trigger of a watch carries: see notifyql.capture.
+create function notifyql.watch_args(
+  id integer, tbl regclass, tenant_attnum smallint, shared boolean, exclude smallint[], type_name text, field_name text,
+  ignore_rls boolean
+) returns text[]
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select array[
+    id::text,
+    coalesce((select attname::text from pg_attribute where attrelid = tbl and attnum = tenant_attnum), ''),
+    coalesce(tenant_attnum, 0)::text,
+    concat(case when relkind = 'p' then 'p' end, case when notifyql.needs_pins(tbl) then 's' end,
+           case when exclude <> '{}' then 'x' end),
+    jsonb_build_object('shared', shared, 'exclude', exclude, 'type_name', type_name, 'field_name', field_name,
+                       'ignore_rls', ignore_rls)::text]
+    from pg_class where oid = tbl
+$$;
+
+-- has_triggers tells whether the table has our triggers just as a watch makes them.
+create function notifyql.has_triggers(tbl regclass, args text[]) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select count(*) = 2
+    from pg_trigger t
+   where t.tgrelid = tbl and t.tgenabled = 'A' and t.tgqual is null and t.tgconstraint = 0 and t.tgattr = ''
+     and (t.tgname = ' notifyql' and t.tgfoid = 'notifyql.capture'::regproc
+          and t.tgtype = 1 | 4 | 8 | 16            -- row, insert, delete, update; and after
+          and t.tgargs = (select string_agg(convert_to(a, getdatabaseencoding()) || '\x00', '' order by n)
+                            from unnest(args) with ordinality u(a, n))
+          or t.tgname = ' notifyql truncate' and t.tgfoid = 'notifyql.truncated'::regproc
+          and t.tgtype = 32
+          and t.tgargs = convert_to(args[1], getdatabaseencoding()) || '\x00')
+$$;
+
 -- say_watched tells the nodes to read the catalog again.
 create function notifyql.say_watched(id integer) returns void
 language sql
@@ -79,8 +85,8 @@ declare
 begin
   -- A restored dump may have left the id of a table by this name, or of another by this oid.
   delete from notifyql.watch where rel = tbl and rel_oid <> tbl or rel_oid = tbl and rel <> tbl;
-  insert into notifyql.watch (rel, rel_oid, channel, slot_seconds)
-  select tbl, tbl, s.channel, t.slot_seconds from notifyql.secret s, notifyql.setting t
+  insert into notifyql.watch (rel, rel_oid, slot_seconds)
+  select tbl, tbl, s.slot_seconds from notifyql.setting s
       on conflict (rel) do nothing
   returning id into result;
   if not found then
@@ -99,23 +105,23 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  w notifyql.watch;
+  w    notifyql.watch;
+  args text[];
 begin
   select * into w from notifyql.watch where rel = tbl for update;
-  if not found or not notifyql.has_triggers(tbl, notifyql.watch_args(
-       w.id, tenant_attnum, shared, exclude, type_name, field_name, ignore_rls)) then
+  args := notifyql.watch_args(w.id, tbl, tenant_attnum, shared, exclude, type_name, field_name, ignore_rls);
+  if not coalesce(notifyql.has_triggers(tbl, args), false) then
     raise exception 'the triggers on % are not those that notifyql.watch makes with these settings', tbl
       using errcode = 'object_not_in_prerequisite_state', hint = 'Call notifyql.watch.';
   end if;
   update notifyql.watch
      set shared        = confirm.shared,
          tenant_attnum = confirm.tenant_attnum,
-         tenant_column = (select attname from pg_attribute where attrelid = tbl and attnum = confirm.tenant_attnum),
+         tenant_column = nullif(args[2], ''),
          exclude       = confirm.exclude,
          type_name     = confirm.type_name,
          field_name    = confirm.field_name,
          ignore_rls    = confirm.ignore_rls,
-         pinned        = notifyql.needs_pins(tbl),
          partitioned   = (select relkind = 'p' from pg_class where oid = tbl),
          confirmed     = true,
          xid           = pg_current_xact_id()
@@ -249,7 +255,7 @@ begin
   end if;
 
   watch_id := notifyql.reserve(tbl);
-  args := notifyql.watch_args(watch_id, tenant.attnum, shared, hidden, type_name, field_name, coalesce(ignore_rls, false));
+  args := notifyql.watch_args(watch_id, tbl, tenant.attnum, shared, hidden, type_name, field_name, coalesce(ignore_rls, false));
   if exists (select from notifyql.watched w where w.id = watch_id and w.state = 'watched') and notifyql.has_triggers(tbl, args) then
     return watch_id;
   end if;
@@ -257,7 +263,8 @@ begin
   execute format('drop trigger if exists " notifyql" on %s', tbl);
   execute format('drop trigger if exists " notifyql truncate" on %s', tbl);
   execute format('create trigger " notifyql" after insert or update or delete on %s '
-                 'for each row execute function notifyql.capture(%L, %L)', tbl, args[1], args[2]);
+                 'for each row execute function notifyql.capture(%L, %L, %L, %L, %L)',
+                 tbl, args[1], args[2], args[3], args[4], args[5]);
   execute format('create trigger " notifyql truncate" after truncate on %s '
                  'for each statement execute function notifyql.truncated(%L)', tbl, args[1]);
   execute format('alter table %s enable always trigger " notifyql", enable always trigger " notifyql truncate"', tbl);

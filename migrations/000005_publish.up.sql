@@ -11,33 +11,31 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  event json        := coalesce(data, 'null')::text;
-  kind  text        := coalesce(event_type, '');
-  seq   bigint      := nextval('notifyql.change_seq');
-  at    timestamptz := clock_timestamp();
+  event json := coalesce(data, 'null')::text;
+  done  boolean;
 begin
+  shared := coalesce(shared, false);
+  event_type := coalesce(event_type, '');
   if channel is null or channel = '' or octet_length(channel) > 255 then
     raise exception 'publish: the channel''s name must have 1 to 255 bytes' using errcode = 'invalid_parameter_value';
   end if;
   if octet_length(event_type) > 255 then
     raise exception 'publish: the event''s type must have at most 255 bytes' using errcode = 'invalid_parameter_value';
   end if;
-  if coalesce(shared, false) and tenant is not null then
+  if shared and tenant is not null then
     raise exception 'publish: an event is one tenant''s or shared, not both'
       using errcode = 'invalid_parameter_value', hint = 'Leave out tenant, or shared => true.';
   end if;
-  if not coalesce(shared, false) and coalesce(tenant, '') = '' then
+  if not shared and coalesce(tenant, '') = '' then
     raise exception 'publish: the event would be nobody''s, for it names no tenant and is not shared'
       using errcode = 'invalid_parameter_value', hint = 'Pass tenant => ''…'', or shared => true for every tenant.';
   end if;
 
-  insert into notifyql.change (slot, xid, seq, at, watch, op, shared, tenant, channel, event_type, new)
-  select (date_part('epoch', at)::bigint / t.slot_seconds) % 10, pg_current_xact_id(), seq, at, 0, 'E',
-         coalesce(publish.shared, false), publish.tenant, publish.channel, kind, event
-    from notifyql.setting t;
-  perform notifyql.announce(s.channel, seq, at, 0, 'E', 0, coalesce(publish.shared, false), publish.tenant, null,
-                            null, null, null, publish.channel, kind, null, event)
-     from notifyql.secret s;
+  insert into notifyql.change as c (slot, watch, op, shared, tenant, channel, event_type, new)
+  select (date_part('epoch', clock_timestamp())::bigint / s.slot_seconds) % 10, 0, 'E',
+         publish.shared, publish.tenant, publish.channel, publish.event_type, event
+    from notifyql.setting s
+  returning notifyql.announce(c) into done;
 end
 $$;
 

@@ -56,7 +56,7 @@ func Accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (Socket, er
 		mode = websocket.CompressionNoContextTakeover
 	}
 	c, err := websocket.Accept(h, r, &websocket.AcceptOptions{
-		Subprotocols:       []string{transportWS},
+		Subprotocols:       []string{transportWS, legacyWS},
 		InsecureSkipVerify: slices.Contains(o.Origins, "*"),
 		OriginPatterns:     o.Origins,
 		CompressionMode:    mode,

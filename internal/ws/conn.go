@@ -124,6 +124,9 @@ func (c *conn) handle(text []byte) {
 
 // do carries out what a step asks for, in the reading goroutine.
 func (c *conn) do(s step) {
+	if s.over != nil {
+		c.stop(s.over)
+	}
 	switch s.do {
 	case connect:
 		c.connect(s.payload)

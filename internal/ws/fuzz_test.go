@@ -43,6 +43,12 @@ func drive(t *testing.T, subprotocol string, lines, events []byte) {
 		if s.send != nil && !json.Valid(s.send) {
 			t.Fatalf("sent what is not JSON: %q", s.send)
 		}
+		if s.over != nil {
+			if s.do != start || active[s.over.id] != s.over {
+				t.Fatalf("%s, which is not active", said(s))
+			}
+			delete(active, s.over.id)
+		}
 		switch s.do {
 		case start:
 			if active[s.sub.id] != nil || len(active) == 3 {
@@ -111,7 +117,8 @@ func drive(t *testing.T, subprotocol string, lines, events []byte) {
 		s := m.receive(m.parse([]byte(initMessage)))
 		if s.do == connect {
 			m.connected(nil)
-			s = m.receive(m.parse([]byte(subscribe("fresh", "x"))))
+			typ := map[string]string{transportWS: "subscribe", legacyWS: "start"}[subprotocol]
+			s = m.receive(m.parse([]byte(`{"id":"fresh","type":"` + typ + `","payload":{"query":"x"}}`)))
 			if s.do != start {
 				t.Fatalf("stuck: %s", said(s))
 			}

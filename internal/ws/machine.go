@@ -16,13 +16,16 @@ type machine interface {
 	fail(s *subscription, errors []byte) []byte
 	// each calls f with every operation that has not ended.
 	each(f func(*subscription))
-	// ping is the protocol's keep-alive message, nil if it has none.
+	// ping is a message that the client answers, nil if the protocol has none.
 	ping() []byte
+	// keepAlive is a message that the client wants to see now and then, nil if the protocol has none.
+	keepAlive() []byte
 }
 
 // step is what an input leads to.
 type step struct {
-	send    []byte // nil: nothing
+	send    []byte        // nil: nothing
+	over    *subscription // not nil: start takes its id, and it is to be stopped first
 	do      verb
 	payload []byte        // of connect
 	sub     *subscription // of start and stop
@@ -54,6 +57,8 @@ func newMachine(subprotocol string, maxSubscriptions int) machine {
 	switch subprotocol {
 	case transportWS:
 		return &transport{subs: subscriptions{limit: maxSubscriptions}}
+	case legacyWS:
+		return &legacy{subs: subscriptions{limit: maxSubscriptions}}
 	}
 	return nil
 }
@@ -62,7 +67,7 @@ func newMachine(subprotocol string, maxSubscriptions int) machine {
 // connection that drives the machine, and is guarded by its lock.
 type subscription struct {
 	id     string
-	prefix string // of a message that carries a result: `{"id":…,"type":"next","payload":`
+	prefix string // of a message that carries a result: `{"id":…,"type":"…","payload":`
 	rawID  int    // the id's length within prefix
 
 	stream  Stream
@@ -70,6 +75,13 @@ type subscription struct {
 	queued  bool
 	pulling bool // the writer is in Next, and closes the stream if stopped meanwhile
 	stopped bool // it has ended: nothing of it is sent any more
+}
+
+// newSubscription is one whose results are sent as messages of this type.
+func newSubscription(m message, typ string) *subscription {
+	prefix := append([]byte(`{"id":`), m.rawID...)
+	prefix = append(prefix, `,"type":"`+typ+`","payload":`...)
+	return &subscription{id: m.id, prefix: string(prefix), rawID: len(m.rawID)}
 }
 
 // raw is the id as JSON text.

@@ -23,7 +23,7 @@ func parse(text []byte, check func([]byte) (message, string)) message {
 	}
 	m, problem := check(text)
 	if problem != "" {
-		return message{bad: closing(CodeBadRequest, "Invalid message received: %s", problem)}
+		m.bad = closing(CodeBadRequest, "Invalid message received: %s", problem)
 	}
 	return m
 }

@@ -13,21 +13,29 @@ import (
 // server accepts sockets of the real library, as a program would: the handler returns and the socket is served elsewhere.
 type server struct {
 	*httptest.Server
-	fake *fake
+	served sync.WaitGroup
+
+	mu   sync.Mutex
 	ctx  context.Context
 	stop context.CancelCauseFunc
-
-	mu     sync.Mutex
-	ends   []error // what each Serve gave
-	served sync.WaitGroup
+	down bool
+	ends []error // what each Serve gave
 }
 
 func newServer(t testing.TB, f *fake, a AcceptOptions, o Options) *server {
 	t.Helper()
-	s := &server{fake: f}
+	s := &server{}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		ctx, down := s.ctx, s.down
 		s.served.Add(1) // before the client knows
+		s.mu.Unlock()
+		if down {
+			http.Error(w, "down", http.StatusServiceUnavailable)
+			s.served.Done()
+			return
+		}
 		socket, err := Accept(w, r, a)
 		if err != nil {
 			s.served.Done()
@@ -35,7 +43,7 @@ func newServer(t testing.TB, f *fake, a AcceptOptions, o Options) *server {
 		}
 		go func() {
 			defer s.served.Done()
-			err := Serve(s.ctx, socket, f, o)
+			err := Serve(ctx, socket, f, o)
 			s.mu.Lock()
 			s.ends = append(s.ends, err)
 			s.mu.Unlock()
@@ -48,6 +56,19 @@ func newServer(t testing.TB, f *fake, a AcceptOptions, o Options) *server {
 		f.check(t)
 	})
 	return s
+}
+
+// restart ends all sockets as a server does that goes down, and takes new ones when every old one is gone.
+func (s *server) restart() {
+	s.mu.Lock()
+	s.down = true
+	s.mu.Unlock()
+	s.stop(Restarting())
+	s.served.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ctx, s.stop = context.WithCancelCause(context.Background())
+	s.down = false
 }
 
 func (s *server) url() string { return "ws" + strings.TrimPrefix(s.URL, "http") }

@@ -87,8 +87,7 @@ func (t *transport) subscribe(m message) step {
 	if t.subs.full() {
 		return step{send: errorMessage(m.rawID, tooManySubscriptions(t.subs.limit))}
 	}
-	prefix := append([]byte(`{"id":`), m.rawID...)
-	s := &subscription{id: m.id, prefix: string(append(prefix, `,"type":"next","payload":`...)), rawID: len(m.rawID)}
+	s := newSubscription(m, "next")
 	t.subs.add(s)
 	return step{do: start, sub: s, op: m.op}
 }
@@ -113,8 +112,7 @@ func (t *transport) initTimeout() step {
 
 func (t *transport) complete(s *subscription) []byte {
 	t.subs.remove(s.id)
-	m := append([]byte(`{"id":`), s.raw()...)
-	return append(m, `,"type":"complete"}`...)
+	return completeMessage(s)
 }
 
 func (t *transport) fail(s *subscription, errors []byte) []byte {
@@ -126,9 +124,18 @@ func (t *transport) each(f func(*subscription)) { t.subs.each(f) }
 
 func (t *transport) ping() []byte { return []byte(`{"type":"ping"}`) }
 
+func (t *transport) keepAlive() []byte { return nil }
+
 func (t *transport) shut(e *CloseError) step {
 	t.state = closed
 	return step{do: shut, close: e}
+}
+
+// Both protocols have these two.
+
+func completeMessage(s *subscription) []byte {
+	m := append([]byte(`{"id":`), s.raw()...)
+	return append(m, `,"type":"complete"}`...)
 }
 
 func errorMessage(rawID, errors []byte) []byte {

@@ -17,6 +17,9 @@ func said(s step) string {
 	case connect:
 		parts = append(parts, "connect "+string(s.payload))
 	case start:
+		if s.over != nil {
+			parts = append(parts, "stop "+s.over.id)
+		}
 		parts = append(parts, "start "+s.sub.id+" "+s.op.Query)
 	case stop:
 		parts = append(parts, "stop "+s.sub.id)
@@ -47,7 +50,7 @@ func in(t testing.TB, subprotocol string, to state) machine {
 		do(m.receive(m.parse([]byte(subscribe))))
 	}
 	if to == closed {
-		m.receive(message{bad: closing(CodeBadRequest, "done")})
+		m.receive(message{bad: closing(CodeInvalidText, "done")})
 	}
 	return m
 }

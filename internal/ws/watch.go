@@ -18,6 +18,8 @@ type watch struct {
 	pingDue  bool      // the writer is to send a ping
 	pingSent time.Time // zero until it has
 
+	answerable bool // a client that is alive answers it
+
 	writeDue atomic.Int64 // when the write that is running must be done, in nanoseconds since epoch; 0 if none is
 }
 
@@ -106,14 +108,22 @@ func (c *conn) pongDue(now time.Time) time.Duration {
 	switch {
 	case c.everHeard() != w.before:
 		w.phase = resting
-		return max(c.rest()-c.opts.PongTimeout, time.Millisecond)
+		return c.untilPing()
 	case w.pingSent.IsZero():
 		return c.opts.PongTimeout // it waits behind a write, which has a limit of its own
 	case now.Sub(w.pingSent) < c.opts.PongTimeout:
 		return c.opts.PongTimeout - now.Sub(w.pingSent)
+	case !w.answerable:
+		w.phase = resting
+		return c.untilPing()
 	}
 	c.shutLocked(closing(CodeTimeout, "No pong within %v", c.opts.PongTimeout))
 	return c.rest()
+}
+
+// untilPing is what is left of an interval after a pong was waited for.
+func (c *conn) untilPing() time.Duration {
+	return max(c.rest()-c.opts.PongTimeout, time.Millisecond)
 }
 
 // rest is the time until the next ping, or until the next look at the writes if there is none: spread a little, so that connections that were opened together are not all
@@ -134,10 +144,14 @@ func (c *conn) everHeard() uint64 {
 
 // ping is the writer's part: it sends the ping, and whatever waits before it.
 func (c *conn) ping(b *batch) error {
-	if c.pinger == nil {
-		if m := c.machine.ping(); m != nil {
-			b.add(m)
-		}
+	c.mu.Lock()
+	alive, message := c.machine.keepAlive(), c.machine.ping()
+	c.mu.Unlock()
+	if alive != nil {
+		b.add(alive)
+	}
+	if c.pinger == nil && message != nil {
+		b.add(message)
 	}
 	if err := c.flush(b); err != nil {
 		return err
@@ -152,6 +166,7 @@ func (c *conn) ping(b *batch) error {
 	}
 	c.mu.Lock()
 	c.watch.pingSent = time.Now()
+	c.watch.answerable = c.pinger != nil || message != nil
 	c.mu.Unlock()
 	return nil
 }

@@ -15,6 +15,7 @@ function tell(event, id, payload) {
 // What an error is depends on who made it: GraphQL errors, a close event, an Error.
 function describe(err) {
   if (Array.isArray(err)) return err;
+  if (err && Object.getPrototypeOf(err) === Object.prototype) return err;
   if (err && typeof err.code === 'number') return { code: err.code, reason: String(err.reason ?? '') };
   return { message: String(err?.message ?? err) };
 }
@@ -43,6 +44,23 @@ const libraries = {
       subscribe: (request, sink) => client.subscribe(request, sink),
       dispose: () => client.dispose(),
       terminate: () => client.terminate(),
+    };
+  },
+
+  async 'subscriptions-transport-ws'(options) {
+    const { default: lib } = await import('subscriptions-transport-ws');
+    const { WebSocket } = await import('ws');
+    const client = new lib.SubscriptionClient(url, options, WebSocket);
+    client.onConnected(() => tell('connected'));
+    client.onReconnected(() => tell('connected'));
+    client.onDisconnected(() => tell('closed'));
+    client.onError(() => {}); // a try to connect that failed: it tries again
+    return {
+      subscribe(request, sink) {
+        const { unsubscribe } = client.request(request).subscribe(sink);
+        return unsubscribe;
+      },
+      dispose: () => client.close(),
     };
   },
 };

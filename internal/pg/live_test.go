@@ -39,7 +39,7 @@ func TestChangesArriveInline(t *testing.T) {
 	db.Exec(t, `begin; update ledger set version = 9; rollback`)
 	n.caughtUp(db)
 	var got []string
-	for _, txn := range n.txns {
+	for _, txn := range n.all() {
 		for _, c := range txn.Changes {
 			got = append(got, fmt.Sprintf("%c%s%s", c.Op, c.OldTenant, c.Tenant))
 		}
@@ -47,7 +47,7 @@ func TestChangesArriveInline(t *testing.T) {
 	if want := []string{"Ia", "Ib", "Uaa", "Db"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if st := n.machine.Stats(); st.Anomalies > 0 || st.LeftToSweep > 0 {
+	if st := n.stats(); st.Anomalies > 0 || st.LeftToSweep > 0 {
 		t.Errorf("not all came inline: %+v", st)
 	}
 	checkLedger(t, db, n)
@@ -83,9 +83,10 @@ func TestHundredThousandRows(t *testing.T) {
 	peak := watchHeap(t)
 	db.Exec(t, `update ledger set version = 2`)
 	n.until("the update is there", func() bool { return len(n.txns) > 0 && n.txns[len(n.txns)-1].Stub != nil })
-	last := n.txns[len(n.txns)-1]
+	all := n.all()
+	last := all[len(all)-1]
 	count, seq := 0, int64(0)
-	for _, txn := range n.txns[:len(n.txns)-1] { // what came inline before
+	for _, txn := range all[:len(all)-1] { // what came inline before
 		count += len(txn.Changes)
 		seq = txn.Changes[len(txn.Changes)-1].Seq
 	}
@@ -204,7 +205,10 @@ func TestNothingLostNothingTwice(t *testing.T) {
 	killer.Wait()
 	n.until("the listener is open", func() bool { return n.Status().Listening })
 	n.caughtUp(db)
-	t.Logf("%d kills, %+v", kills, n.machine.Stats())
+	t.Logf("%d kills, %+v", kills, n.stats())
+	if st := n.stats(); st.Anomalies > 0 {
+		t.Errorf("a heartbeat had to find what no notification told: %+v", st)
+	}
 	if kills < 5 {
 		t.Errorf("only %d listener backends were terminated while the writers ran", kills)
 	}

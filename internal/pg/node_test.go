@@ -3,6 +3,7 @@ package pg
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -105,9 +106,23 @@ func (n *node) until(what string, ok func() bool) {
 		select {
 		case <-news:
 		case <-timeout.C:
-			n.t.Fatalf("waited too long until %s; status %+v, machine %+v", what, n.Status(), n.machine.Stats())
+			n.t.Fatalf("waited too long until %s; status %+v, machine %+v", what, n.Status(), n.stats())
 		}
 	}
+}
+
+// all are the transactions dispatched so far.
+func (n *node) all() []change.Txn {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.txns)
+}
+
+// stats are the machine's counters.
+func (n *node) stats() feed.Stats {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.machine.Stats()
 }
 
 // count is how many inputs of a kind there were.

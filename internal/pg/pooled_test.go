@@ -48,16 +48,19 @@ func TestPoolThroughPooler(t *testing.T) {
 	if c := lastChange(n); c.Op != change.Event || c.Topic.Channel != "chat" || c.Tenant != "a" || string(c.New) != `{"text": "hi"}` {
 		t.Errorf("the event came as %+v", c)
 	}
-	if stats := n.machine.Stats(); stats.SweepsFailed > 0 || stats.Anomalies > 0 {
+	if stats := n.stats(); stats.SweepsFailed > 0 || stats.Anomalies > 0 {
 		t.Errorf("%+v; %+v", stats, n.Status())
 	}
 }
 
 func lastChange(n *node) change.Change {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	cs := n.txns[len(n.txns)-1].Changes
+	cs := lastOfAll(n).Changes
 	return cs[len(cs)-1]
+}
+
+func lastOfAll(n *node) change.Txn {
+	all := n.all()
+	return all[len(all)-1]
 }
 
 // A connection over which nothing comes any more, and nobody says so, is replaced.
@@ -136,7 +139,7 @@ func TestUnreadableNotification(t *testing.T) {
 	if st := n.Status(); st.Unreadable != 1 {
 		t.Errorf("%d are counted", st.Unreadable)
 	}
-	if st := n.machine.Stats(); st.Sweeps == 0 {
+	if st := n.stats(); st.Sweeps == 0 {
 		t.Error("there was no sweep")
 	}
 }
@@ -162,7 +165,7 @@ func TestUnorderedTransaction(t *testing.T) {
 	db.Exec(t, "insert into ledger select i, case i % 10 when 0 then 'b' else 'a' end, 1 from generate_series(10, 709) i")
 	n.caughtUp(db)
 	checkLedger(t, db, n)
-	last := n.txns[len(n.txns)-1]
+	last := lastOfAll(n)
 	if last.Stub == nil {
 		t.Fatal("the second transaction is not a stub: this test needs a larger one")
 	}

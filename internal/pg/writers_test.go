@@ -92,9 +92,7 @@ func checkLedger(t testing.TB, db *pgtest.DB, n *node) {
 // dispatched are all transactions so far, those that are only in the log read from there.
 func (n *node) dispatched() []change.Txn {
 	n.t.Helper()
-	n.mu.Lock()
-	txns := append([]change.Txn(nil), n.txns...)
-	n.mu.Unlock()
+	txns := n.all()
 	for i, txn := range txns {
 		if txn.Stub == nil {
 			continue

@@ -23,11 +23,17 @@ type source interface {
 	Run(ctx context.Context, emit func(feed.Input)) error
 	// Do carries out an action of the feed, without blocking.
 	Do(feed.Action)
+	// Settle asks for Server.settled to be called once all has been emitted of every transaction of which some has. It
+	// does not wait, and returns false if that is so already or can't be asked.
+	Settle() bool
 	// Publish sends an event. It waits until the source runs or ctx ends.
 	Publish(ctx context.Context, e change.Change) error
 }
 
-var _ source = (*memory.Bus)(nil)
+// inProcess is the memory bus as the source: its transactions are complete at once.
+type inProcess struct{ *memory.Bus }
+
+func (inProcess) Settle() bool { return false }
 
 // database is Postgres as the source.
 type database struct{ *pg.Source }

@@ -61,10 +61,10 @@ func New(c Config) (*Server, error) {
 
 	var history subs.History
 	if c.Bus.memory {
-		s.source = memory.New()
+		s.source = inProcess{memory.New()}
 	} else {
 		db, err := pg.New(pg.Config{
-			DatabaseURL: c.DatabaseURL, PoolURL: c.PoolURL, Log: s.log, OnCatalog: s.follow,
+			DatabaseURL: c.DatabaseURL, PoolURL: c.PoolURL, Log: s.log, OnCatalog: s.follow, OnSettled: s.settled,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("notifyql: %w", err)
@@ -142,7 +142,9 @@ func (s *Server) emit(in feed.Input) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	txns, actions := s.machine.Step(time.Now(), in)
-	s.hub.Dispatch(txns)
+	if s.hub.Dispatch(txns) && !s.source.Settle() {
+		s.hub.Settle()
+	}
 	for _, a := range actions {
 		s.source.Do(a)
 	}
@@ -153,7 +155,14 @@ func (s *Server) emit(in feed.Input) {
 		s.maybeReady()
 	case feed.Lost:
 		s.connected.Store(false)
+		s.hub.Settle() // nothing more comes over it
 	}
+}
+
+func (s *Server) settled() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hub.Settle()
 }
 
 // follow makes the schema anew from what the database has. Subscriptions whose table changed under them end and say

@@ -167,6 +167,16 @@ func (l *listener) reopen(reason string) {
 	}
 }
 
+func (l *listener) settle() bool {
+	l.mu.Lock()
+	s := l.session
+	l.mu.Unlock()
+	if s != nil {
+		s.settle()
+	}
+	return s != nil
+}
+
 func (l *listener) set(s *session) {
 	l.mu.Lock()
 	l.session = s

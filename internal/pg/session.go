@@ -34,13 +34,18 @@ type session struct {
 	batch   []feed.Notice
 	catalog bool // the set of watched tables changed
 
-	mu     sync.Mutex
-	reason error // why we closed it ourselves
+	mu       sync.Mutex
+	reason   error // why we closed it ourselves
+	asked    int   // empty queries sent
+	answered int   // and answered, in their order
+	settling int   // the one of them whose answer settles; 0: none
+	again    bool  // settle was called since it was sent
 }
 
 // sessionEvents is what a session tells its listener, all from the goroutine that reads.
 type sessionEvents struct {
 	emit       func(feed.Input)
+	settled    func()
 	catalog    func()
 	unreadable func(payload string, err error)
 }
@@ -121,6 +126,8 @@ func (s *session) receive() (pgproto3.BackendMessage, error) {
 		if s.held > maxHeld {
 			return nil, errors.New("too many notifications came while the listener was opening")
 		}
+	case *pgproto3.EmptyQueryResponse:
+		s.answer()
 	case *pgproto3.ErrorResponse:
 		return nil, pgconn.ErrorResponseToPgError(msg)
 	}
@@ -139,7 +146,9 @@ func (s *session) take(payload string) {
 		return
 	}
 	s.held += len(payload)
-	s.batch = append(s.batch, p.Notice)
+	if p.Notice.Change.Seq%50 != 0 {
+		s.batch = append(s.batch, p.Notice)
+	}
 }
 
 // flush hands on what was taken. The reader calls it before it could block.
@@ -175,8 +184,10 @@ func (s *session) ping(ctx context.Context, silence, patience time.Duration) {
 		}
 		switch {
 		case asked.IsZero() && now.Sub(alive) >= silence:
-			_ = s.conn.SetWriteDeadline(now.Add(patience)) // fails only on a closed connection, as the write then does
-			if _, err := s.conn.Write(emptyQuery[:]); err != nil {
+			s.mu.Lock()
+			err := s.ask(patience)
+			s.mu.Unlock()
+			if err != nil {
 				s.close(fmt.Errorf("the server takes no more data: %w", err))
 				return
 			}
@@ -190,6 +201,48 @@ func (s *session) ping(ctx context.Context, silence, patience time.Duration) {
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// ask sends an empty query. s.mu is held, so that the queries are counted in the order in which they are sent.
+func (s *session) ask(patience time.Duration) error {
+	_ = s.conn.SetWriteDeadline(time.Now().Add(patience)) // fails only on a closed connection, as the write then does
+	_, err := s.conn.Write(emptyQuery[:])
+	s.asked++
+	return err
+}
+
+// settle asks the server an empty query. Its answer comes behind all notifications of a transaction of which some have
+// come: those of a transaction are sent together. Then settled is called, unless settle was called again meanwhile.
+func (s *session) settle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.settling != 0 {
+		s.again = true
+		return
+	}
+	if s.ask(pingPatience) == nil { // else the connection ends, which settles too
+		s.settling = s.asked
+	}
+}
+
+func (s *session) answer() {
+	s.mu.Lock()
+	s.answered++
+	settled := s.settling != 0 && s.answered >= s.settling
+	if settled {
+		s.settling = 0
+		if s.again {
+			s.again, settled = false, false
+			if s.ask(pingPatience) == nil {
+				s.settling = s.asked
+			}
+		}
+	}
+	s.mu.Unlock()
+	if settled {
+		s.flush() // what came before the answer
+		s.on.settled()
 	}
 }
 

@@ -28,6 +28,8 @@ type Config struct {
 	// OnCatalog, if not nil, is called with the watched tables when Run has first read them and whenever they have changed:
 	// by one goroutine, one call at a time. Following waits while it runs.
 	OnCatalog func(catalog.Catalog)
+	// OnSettled, if not nil, is called after Settle, by the goroutine that emits notifications.
+	OnSettled func()
 	// Log takes what an administrator should know. Nil: slog.Default().
 	Log *slog.Logger
 }
@@ -87,6 +89,7 @@ func (s *Source) Run(ctx context.Context, emit func(feed.Input)) error {
 			}
 			emit(in)
 		},
+		settled:    s.settled,
 		catalog:    s.catalog.look,
 		unreadable: s.state.unreadable,
 	}
@@ -117,6 +120,16 @@ func (s *Source) Do(a feed.Action) {
 	case feed.Reopen:
 		s.state.log.Warn("the listener connection is replaced", "reason", a.Reason)
 		s.listener.reopen(a.Reason)
+	}
+}
+
+// Settle asks for OnSettled to be called once all notifications have been emitted of every transaction of which some
+// have. It does not wait, and returns false if there is no connection to ask.
+func (s *Source) Settle() bool { return s.listener.settle() }
+
+func (s *Source) settled() {
+	if s.config.OnSettled != nil {
+		s.config.OnSettled()
 	}
 }
 

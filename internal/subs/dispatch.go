@@ -4,22 +4,25 @@ import (
 	"github.com/notifyql/notifyql/internal/change"
 )
 
-// Dispatch hands transactions to the groups that they concern. The transactions are the hub's from then on.
-func (h *Hub) Dispatch(txns []change.Txn) {
+// Dispatch hands transactions to the groups that they concern. The transactions are the hub's from then on. It returns
+// true if somebody waits to be told, by Settle, that the last of them is complete: more of it may come.
+func (h *Hub) Dispatch(txns []change.Txn) (unsettled bool) {
 	if len(txns) == 0 {
-		return
+		return false
 	}
 	h.mu.Lock()
 	for i := range txns {
+		if txns[i].XID != h.last {
+			h.complete()
+			h.last = txns[i].XID
+		}
 		h.dispatch(&txns[i])
 	}
+	unsettled = len(h.open) > 0
+	woken := h.takeWoken()
 	h.mu.Unlock()
-	for _, g := range h.woken {
-		g.touched = false
-		g.wakeAll()
-	}
-	clear(h.woken)
-	h.woken = h.woken[:0]
+	wake(woken)
+	return unsettled
 }
 
 func (h *Hub) dispatch(t *change.Txn) {
@@ -30,6 +33,11 @@ func (h *Hub) dispatch(t *change.Txn) {
 	for i := range t.Changes {
 		h.dispatchChange(rec, &t.Changes[i])
 	}
+	h.remember(rec)
+}
+
+// remember puts a record into the tail, if a group has something of it, and drops the oldest ones for it.
+func (h *Hub) remember(rec *record) {
 	if len(rec.groups) == 0 {
 		return
 	}
@@ -142,12 +150,25 @@ func (h *Hub) offer(rec *record, g *group, p *parsed) {
 	}
 	p.keep()
 	h.matched.Add(1)
-	h.add(rec, g, &entry{rec: rec, effect: effect, change: p.change, old: p.old, new: p.new})
-	rec.size += int64(p.change.Size())
+	e, size := &entry{rec: rec, effect: effect, change: p.change, old: p.old, new: p.new}, int64(p.change.Size())
+	if g.batcher != nil {
+		h.collect(g, e, size+entryBytes)
+		return
+	}
+	h.add(rec, g, e)
+	rec.size += size
 }
 
 func (h *Hub) dispatchStub(rec *record, t *change.Txn) {
-	offer := func(g *group) { h.add(rec, g, &entry{rec: rec, xid: t.XID, stub: t.Stub}) }
+	offer := func(g *group) {
+		e := &entry{rec: rec, xid: t.XID, stub: t.Stub, begun: g.open != nil}
+		if e.begun { // what came before the stub goes before it
+			h.send(g, g.open)
+			g.open = nil
+			h.open = without(h.open, g)
+		}
+		h.add(rec, g, e)
+	}
 	if t.Stub.Scopes == nil {
 		for _, g := range h.groups {
 			offer(g)

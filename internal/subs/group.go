@@ -15,8 +15,11 @@ type group struct {
 	hub     *Hub
 	key     groupKey
 	plan    Plan
+	batcher Batcher // not nil: frames are whole transactions
 	id      *auth.Identity
-	touched bool // is in Hub.woken; of Dispatch
+
+	touched bool   // is in Hub.woken; guarded by Hub.mu, as is
+	open    *batch // what has come of the transaction that is being received; if batcher
 
 	mu      sync.Mutex
 	base    int64 // the place of the oldest entry
@@ -33,8 +36,11 @@ type entry struct {
 	change   *change.Change
 	old, new *change.Row
 
-	xid  change.XID // of a stub
-	stub *change.Stub
+	xid   change.XID // of a stub
+	stub  *change.Stub
+	begun bool // an incomplete batch of its transaction was sent before
+
+	batch *batch // instead of change: a transaction
 
 	once    sync.Once
 	frame   []byte
@@ -89,7 +95,7 @@ func (g *group) wakeAll() {
 // encode gives the entry's frame, or nil if it is being made in the background; readers are woken when it is there.
 func (g *group) encode(e *entry) []byte {
 	if !g.plan.Blocks() {
-		e.once.Do(func() { e.frame = g.encodeChange(g.hub.ctx, e.effect, e.change, e.old, e.new) })
+		e.once.Do(func() { e.frame = g.encodeEntry(g.hub.ctx, e) })
 		return e.frame
 	}
 	if e.ready.Load() {
@@ -97,12 +103,19 @@ func (g *group) encode(e *entry) []byte {
 	}
 	if e.started.CompareAndSwap(false, true) {
 		g.hub.background(func(ctx context.Context) {
-			e.frame = g.encodeChange(ctx, e.effect, e.change, e.old, e.new)
+			e.frame = g.encodeEntry(ctx, e)
 			e.ready.Store(true)
 			g.wakeAll()
 		})
 	}
 	return nil
+}
+
+func (g *group) encodeEntry(ctx context.Context, e *entry) []byte {
+	if e.batch != nil {
+		return g.encodeBatch(ctx, e.batch)
+	}
+	return g.encodeChange(ctx, e.effect, e.change, e.old, e.new)
 }
 
 func (g *group) encodeChange(ctx context.Context, e Effect, c *change.Change, old, new *change.Row) []byte {

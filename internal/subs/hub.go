@@ -58,8 +58,10 @@ type Hub struct {
 	groups map[groupKey]*group
 	tail   deque[*record]
 
-	rows  rows     // scratch of Dispatch
-	woken []*group // of Dispatch
+	rows  rows       // scratch of Dispatch
+	woken []*group   // have got something; see takeWoken
+	last  change.XID // of the transaction dispatched last
+	open  []*group   // with an open batch, of that transaction
 
 	bytes     atomic.Int64 // of the tail
 	readers   atomic.Int64
@@ -119,6 +121,9 @@ func (h *Hub) Attach(p Plan, id *auth.Identity, wake func()) (*Reader, error) {
 	g := h.groups[key]
 	if g == nil {
 		g = &group{hub: h, key: key, plan: p, id: id}
+		if b, ok := p.(Batcher); ok && b.Batches() {
+			g.batcher = b
+		}
 		h.groups[key] = g
 		h.index(g)
 	}

@@ -79,13 +79,25 @@ func (g *group) live() bool {
 
 func (g *group) fill(ctx context.Context, p *page, cs []change.Change, more bool) {
 	var frames [][]byte
+	var all batch
 	var buf rows
 	for i := range cs {
 		pc := g.hub.parse(&cs[i], &buf)
 		m := g.match(pc.change, pc.old, pc.new)
-		if e := g.plan.Match(&m); e != None {
+		e := g.plan.Match(&m)
+		switch {
+		case e == None:
+		case g.batcher != nil:
+			pc.keep()
+			all.entries = append(all.entries, &entry{effect: e, change: pc.change, old: pc.old, new: pc.new})
+		default:
 			frames = append(frames, g.encodeChange(ctx, e, pc.change, pc.old, pc.new))
 		}
+	}
+	// The last page says that the transaction is complete even if nothing in it matched.
+	if len(all.entries) > 0 || g.batcher != nil && !more && (p.number > 0 || p.of.begun) {
+		all.complete = !more
+		frames = append(frames, g.encodeBatch(ctx, &all))
 	}
 	g.hub.matched.Add(int64(len(frames)))
 	g.mu.Lock()

@@ -135,3 +135,20 @@ func (c *client) nothing(t *testing.T) {
 		t.Fatalf("got %d frames (%q), error %v; want nothing", len(frames), frames, err)
 	}
 }
+
+// batches is numbers in whole transactions.
+type batches struct{ numbers }
+
+func (p *batches) Key() string   { return "batches " + p.numbers.Key() }
+func (p *batches) Batches() bool { return true }
+
+func (p *batches) EncodeBatch(ctx context.Context, ms []Matched, complete bool) []byte {
+	frame := []byte{}
+	for i := range ms {
+		frame = append(append(frame, p.Encode(ctx, &ms[i].Match, ms[i].Effect)...), ' ')
+	}
+	if !complete {
+		frame = append(frame, "…"...)
+	}
+	return frame
+}

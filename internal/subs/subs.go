@@ -49,6 +49,22 @@ type Plan interface {
 	Blocks() bool
 }
 
+// Batcher is a Plan that may want whole transactions: one frame for all that matches in one, or for a part of a large one.
+type Batcher interface {
+	Plan
+	// Batches reports whether the plan wants that.
+	Batches() bool
+	// EncodeBatch is Encode for the matching changes of one transaction. complete is false if more of it follows in the
+	// next frame.
+	EncodeBatch(ctx context.Context, changes []Matched, complete bool) []byte
+}
+
+// Matched is a change that concerns a plan, and how.
+type Matched struct {
+	Match
+	Effect Effect
+}
+
 // Match is a change with its images taken apart, as seen by one identity.
 type Match struct {
 	Change   *change.Change

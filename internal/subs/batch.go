@@ -1,0 +1,89 @@
+package subs
+
+import (
+	"context"
+	"slices"
+)
+
+// What a batch holds at most; a larger transaction comes in parts.
+const (
+	batchChanges = 1000
+	batchBytes   = 1 << 20
+)
+
+// batch is what matched in one transaction, or in a part of it.
+type batch struct {
+	entries  []*entry
+	size     int64
+	complete bool
+}
+
+// collect adds what matched to the group's open batch. It is sent when the transaction is complete (see Settle), or
+// when it has grown large.
+func (h *Hub) collect(g *group, e *entry, size int64) {
+	if g.open == nil {
+		g.open = &batch{}
+		h.open = append(h.open, g)
+	}
+	b := g.open
+	if len(b.entries) == batchChanges || b.size+size > batchBytes && len(b.entries) > 0 {
+		h.send(g, b)
+		b = &batch{}
+		g.open = b
+	}
+	b.entries, b.size = append(b.entries, e), b.size+size
+}
+
+// complete sends all open batches: their transaction is complete. h.mu is held.
+func (h *Hub) complete() {
+	for _, g := range h.open {
+		b := g.open
+		g.open = nil
+		b.complete = true
+		h.send(g, b)
+	}
+	clear(h.open)
+	h.open = h.open[:0]
+}
+
+// send puts a batch into its group's list, as a record of its own in the tail. h.mu is held.
+func (h *Hub) send(g *group, b *batch) {
+	rec := &record{size: b.size}
+	h.add(rec, g, &entry{rec: rec, batch: b})
+	h.remember(rec)
+}
+
+// Settle says that what was dispatched last was the end of its transaction. Dispatch returns true if somebody waits for
+// that; another transaction says it too.
+func (h *Hub) Settle() {
+	h.mu.Lock()
+	h.complete()
+	woken := h.takeWoken()
+	h.mu.Unlock()
+	wake(woken)
+}
+
+func (g *group) encodeBatch(ctx context.Context, b *batch) []byte {
+	ms := make([]Matched, len(b.entries))
+	for i, e := range b.entries {
+		ms[i] = Matched{g.match(e.change, e.old, e.new), e.effect}
+	}
+	return g.batcher.EncodeBatch(ctx, ms, b.complete)
+}
+
+// takeWoken returns the groups that have got something since it was called last. h.mu is held.
+func (h *Hub) takeWoken() []*group {
+	woken := slices.Clone(h.woken)
+	for _, g := range woken {
+		g.touched = false
+	}
+	clear(h.woken)
+	h.woken = h.woken[:0]
+	return woken
+}
+
+func wake(gs []*group) {
+	for _, g := range gs {
+		g.wakeAll()
+	}
+}

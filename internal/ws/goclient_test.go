@@ -79,8 +79,8 @@ func TestGoClient(t *testing.T) {
 	if err := c.Unsubscribe(id); err != nil {
 		t.Fatal(err)
 	}
-	_ = c.Close() // it fails at what it wants to send after its own close frame
-	if err := s.end(); err != nil {
-		t.Errorf("the client closed normally: %v", err)
+	s.stop(Restarting())
+	if err := <-errs; !websocket.IsCloseError(err, CodeRestart) {
+		t.Errorf("the client was told %v", err)
 	}
 }

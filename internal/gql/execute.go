@@ -12,22 +12,30 @@ import (
 
 // Execute answers a query: introspection and serverInfo. It gives an ExecutionResult, also for a request that fails.
 func (s *Schema) Execute(ctx context.Context, r Request, id *auth.Identity) []byte {
-	var out []byte
+	out, _ := s.Answer(ctx, r, id)
+	return out
+}
+
+// Answer is Execute, and reports whether the request got as far as being executed.
+func (s *Schema) Answer(_ context.Context, r Request, _ *auth.Identity) (result []byte, executed bool) {
 	var failed errorList
 	func() {
 		defer s.contain(&failed)
-		out, failed = s.execute(r)
+		result, failed = s.execute(r)
 	}()
 	if failed != nil {
-		return slices.Concat([]byte(`{"errors":`), failed.json(), []byte("}"))
+		return slices.Concat([]byte(`{"errors":`), failed.json(), []byte("}")), false
 	}
-	return out
+	return result, true
 }
 
 func (s *Schema) execute(r Request) ([]byte, errorList) {
 	doc, failed := s.document(r)
 	if failed != nil {
 		return nil, failed
+	}
+	if doc.op.Operation == ast.Subscription {
+		return nil, oneError(codeUnsupported, doc.op.Position, "The operation is a subscription: it needs a WebSocket, with the subprotocol graphql-transport-ws.")
 	}
 	if doc.op.Operation != ast.Query {
 		return nil, oneError(codeUnsupported, doc.op.Position, "The operation is a %s, not a query.", doc.op.Operation)

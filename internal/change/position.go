@@ -50,12 +50,17 @@ func (p *Position) Dispatched(m Mark, whole bool) {
 	}
 }
 
-// Reach goes on with a later tick, all that it sees having been dispatched.
-func (p *Position) Reach(t Tick) {
-	p.tick, p.sum = t, 0
-	if t.Snapshot.Sees(p.open.XID) {
+// Swept moves behind a sweep under snapshot s that is dispatched to its end: what s sees is complete. t is the newest tick
+// whose row was visible in it, or nil.
+func (p *Position) Swept(s Snapshot, t *Tick) {
+	if p.open.XID != 0 && s.Sees(p.open.XID) {
+		p.add(p.open)
 		p.open = Mark{}
 	}
+	if t == nil || t.Stamp == p.tick.Stamp {
+		return
+	}
+	p.tick, p.sum = *t, 0
 	p.done = slices.DeleteFunc(p.done, func(m Mark) bool { return t.Snapshot.Sees(m.XID) })
 	for _, m := range p.done {
 		p.sum += m.Sum()

@@ -174,7 +174,10 @@ func TestPosition(t *testing.T) {
 				h.tick(t)
 			}
 			if newest := h.ticks[len(h.ticks)-1]; rapid.IntRange(0, 3).Draw(t, "reach") == 0 {
-				p.Reach(newest)
+				p.Swept(h.snapshot(), &newest)
+				if open := p.Cursor().Part.XID; open != 0 {
+					t.Fatalf("%d is open after a sweep that saw it", open)
+				}
 				h.check(t, p.Before(0), got)
 			}
 			if rapid.IntRange(0, 5).Draw(t, "resume") == 0 {

@@ -148,11 +148,11 @@ func (s sim) key(b []byte) []byte {
 
 	m := machineOf(s.m)
 	frontier(&m.f)
-	flag(m.started, m.up, m.debt, m.sweep.barrier, m.sweep.void, m.sweep.watch, m.heard, m.reopening)
+	flag(m.started, m.up, m.debt, m.sweep.barrier, m.sweep.void, m.sweep.watch, m.reopening)
 	set(m.late)
 	set(m.sweep.found)
 	num(len(m.held), m.sweep.id, int(m.sweep.open), int(m.lastSeq), int(m.sweptSeq), int(m.sweep.lastSeq))
-	num(int(s.now.Sub(m.sweptAt)), int(s.now.Sub(m.sweep.began)), int(s.now.Sub(m.lateSince)))
+	num(int(s.now.Sub(m.sweptAt)), int(s.now.Sub(m.sweep.began)), int(s.now.Sub(m.quiet)))
 	for _, n := range m.held {
 		num(int(n.Change.XID), int(n.Change.Seq))
 	}

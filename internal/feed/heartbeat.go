@@ -11,10 +11,9 @@ import (
 // is away it is what goes on delivering.
 func (m *Machine) beat(now time.Time, in Beat) {
 	m.lastSeq = in.LastSeq
-	if len(m.late) > 0 && !m.heard && now.Sub(m.lateSince) >= m.limits.halfOpen {
-		m.missed("nothing came over it although the log moved")
+	if len(m.late) > 0 && now.Sub(m.quiet) >= m.limits.halfOpen {
+		m.missed("nothing comes over it although the log moved")
 	}
-	m.heard = false
 	if m.started && m.sweep.id == 0 && !(m.debt && m.up) && m.moved(now, in) {
 		m.begin(now, sweep{watch: m.up})
 	}
@@ -34,7 +33,7 @@ func (m *Machine) await(now time.Time, found map[change.XID]struct{}) {
 	if len(found) == 0 {
 		return
 	}
-	m.lateSince, m.heard = now, false
+	m.quiet = now
 	if m.late == nil {
 		m.late = found
 		return
@@ -48,8 +47,8 @@ func (m *Machine) await(now time.Time, found map[change.XID]struct{}) {
 
 // confirm takes note of the notices that came. Notifications come in commit order: one of a transaction that the frontier's
 // snapshot does not see comes after those of all that it sees, the awaited ones among them.
-func (m *Machine) confirm(ns []Notice) {
-	m.heard = true
+func (m *Machine) confirm(now time.Time, ns []Notice) {
+	m.quiet = now
 	if len(m.late) == 0 && len(m.sweep.found) == 0 {
 		return
 	}

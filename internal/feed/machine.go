@@ -38,8 +38,7 @@ type Machine struct {
 	sweptAt  time.Time // when that was
 
 	late      map[change.XID]struct{} // dispatched by a heartbeat's sweep, the notification not here yet; the frontier's snapshot sees them
-	lateSince time.Time               // when late grew last
-	heard     bool                    // a notification came since then, or since the last Beat
+	quiet     time.Time               // when a notification came last, or late grew
 	reopening bool                    // Reopen is asked for
 
 	stats Stats
@@ -79,7 +78,7 @@ func (m *Machine) Step(now time.Time, in Input) ([]change.Txn, []Action) {
 	case Lost:
 		m.lost()
 	case Notified:
-		m.notified(in.Notices)
+		m.notified(now, in.Notices)
 	case Swept:
 		m.swept(now, in)
 	case SweepFailed:
@@ -135,18 +134,18 @@ func (m *Machine) owe() {
 	m.stats.LeftToSweep += uint64(len(m.release()))
 }
 
-func (m *Machine) notified(ns []Notice) {
+func (m *Machine) notified(now time.Time, ns []Notice) {
 	switch {
 	case m.started && !m.up:
 		return
 	case m.debt:
-		m.confirm(ns)
+		m.confirm(now, ns)
 		m.stats.LeftToSweep += uint64(len(ns))
 	case !m.started || m.sweep.barrier:
-		m.confirm(ns)
+		m.confirm(now, ns)
 		m.hold(ns)
 	default:
-		m.confirm(ns)
+		m.confirm(now, ns)
 		m.receive(ns)
 	}
 }

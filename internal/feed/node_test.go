@@ -34,6 +34,9 @@ type node struct {
 	faults    budget
 	firstOpen bool // done
 
+	stepped func(in Input, txns []change.Txn) // if not nil, is told of each step
+	void    bool                              // the sweep that answers just now counts for nothing
+
 	err   error
 	trace func(format string, args ...any) // nil: none
 }
@@ -247,6 +250,7 @@ func (n *node) answer(part int) {
 
 // emit gives the machine an input, checks what it dispatches and takes its actions.
 func (n *node) emit(in Input) {
+	n.void = machineOf(n.m).sweep.void
 	txns, acts := n.m.Step(n.now, in)
 	if n.trace != nil {
 		n.trace("    %s", n.m.Stats().State)
@@ -258,6 +262,9 @@ func (n *node) emit(in Input) {
 		if err := n.oracle.dispatched(n.w, t); err != nil && n.err == nil {
 			n.err = err
 		}
+	}
+	if n.stepped != nil {
+		n.stepped(in, txns)
 	}
 	for _, a := range acts {
 		switch a := a.(type) {
@@ -281,5 +288,5 @@ func (n *node) emit(in Input) {
 // slow reports whether the connection looks dead: notifications are due, and none came for long.
 func (n *node) slow(in Input) bool {
 	_, beat := in.(Beat)
-	return beat && n.w.Waiting(n.pos, n.sub) > 0 && n.now.Sub(n.received) >= time.Second
+	return beat && n.w.Waiting(n.pos, n.sub) > 0 && n.now.Sub(n.received) >= 500*time.Millisecond
 }

@@ -22,7 +22,10 @@ func newOracle() oracle { return oracle{part: -1} }
 func (o *oracle) start(w *mvcctest.World, s change.Snapshot) {
 	o.started, o.from = true, s
 	for _, l := range w.Log {
-		if t := &w.Txs[l.Tx]; t.State == mvcctest.Committed && !l.Undone && s.Sees(t.XID) {
+		if l.Undone {
+			continue
+		}
+		if t := &w.Txs[l.Tx]; t.State == mvcctest.Committed && s.Sees(t.XID) {
 			o.ver[l.Row] = max(o.ver[l.Row], l.Ver)
 		}
 	}
@@ -36,9 +39,7 @@ func (o *oracle) whole(w *mvcctest.World, i int) bool {
 
 // dispatched checks one transaction, or part of one, that the machine gave.
 func (o *oracle) dispatched(w *mvcctest.World, t change.Txn) error {
-	for len(o.got) < len(w.Txs) {
-		o.got = append(o.got, 0)
-	}
+	o.grow(w)
 	i := w.Index(t.XID)
 	switch {
 	case i < 0 || w.Txs[i].State != mvcctest.Committed:
@@ -52,11 +53,8 @@ func (o *oracle) dispatched(w *mvcctest.World, t change.Txn) error {
 	case t.Stub == nil && len(t.Changes) == 0:
 		return fmt.Errorf("transaction %d: nothing in it", t.XID)
 	}
-	for o.settled < len(w.Ends) && o.whole(w, w.Ends[o.settled]) {
-		o.settled++
-	}
-	if first := w.Txs[i].First; o.settled < first {
-		return fmt.Errorf("transaction %d before %d, which had committed before it began", t.XID, w.Txs[w.Ends[o.settled]].XID)
+	if err := o.before(w, i); err != nil {
+		return err
 	}
 	if t.Stub != nil {
 		if err := o.stub(w, i, t); err != nil {
@@ -71,6 +69,17 @@ func (o *oracle) dispatched(w *mvcctest.World, t change.Txn) error {
 	o.part = i
 	if o.whole(w, i) {
 		o.part = -1
+	}
+	return nil
+}
+
+// before checks that all that had committed before transaction i began is dispatched.
+func (o *oracle) before(w *mvcctest.World, i int) error {
+	for o.settled < len(w.Ends) && o.whole(w, w.Ends[o.settled]) {
+		o.settled++
+	}
+	if first := w.Txs[i].First; o.settled < first {
+		return fmt.Errorf("transaction %d before %d, which had committed before it began", w.Txs[i].XID, w.Txs[w.Ends[o.settled]].XID)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ func (w *World) Read(f *change.Frontier, s change.Snapshot) []change.Txn {
 	for i := range w.Txs {
 		t := &w.Txs[i]
 		since := t.XID >= f.Snapshot.Xmax || slices.Contains(f.Snapshot.Xip, t.XID)
-		if t.State != Committed || len(t.Seqs) == 0 || !since || !s.Sees(t.XID) || f.Contains(t.XID) {
+		if !w.Readable(t) || !since || !s.Sees(t.XID) || f.Contains(t.XID) {
 			continue
 		}
 		var after int64
@@ -44,11 +44,22 @@ func (w *World) txn(t *Tx, after int64) change.Txn {
 		return out
 	}
 	for _, seq := range t.Seqs {
-		if seq > after {
+		if seq > after && seq > w.Kept {
 			out.Changes = append(out.Changes, w.Change(seq))
 		}
 	}
 	return out
+}
+
+// Readable reports whether the log has changes of t that a new snapshot sees.
+func (w *World) Readable(t *Tx) bool {
+	return t.State == Committed && len(t.Seqs) > 0 && slices.Max(t.Seqs) > w.Kept
+}
+
+// Mark is the mark of a whole transaction.
+func (w *World) Mark(t *Tx) change.Mark {
+	c := w.Change(slices.Max(t.Seqs))
+	return change.MarkOf(&c)
 }
 
 // Listen is where a listener begins in the queue that LISTENs now: behind what is visible already.
@@ -77,6 +88,7 @@ func (w *World) Clone() *World {
 	for i := range c.Txs {
 		c.Txs[i].Seqs, c.Txs[i].Notices = slices.Clone(w.Txs[i].Seqs), slices.Clone(w.Txs[i].Notices)
 	}
+	c.Ticks = slices.Clone(w.Ticks)
 	c.Writers = slices.Clone(w.Writers)
 	for i := range c.Writers {
 		c.Writers[i].saved = slices.Clone(w.Writers[i].saved)

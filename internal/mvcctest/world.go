@@ -88,7 +88,8 @@ type Note struct {
 // Logged is a row of the log, which has its place by its seq, from 1.
 type Logged struct {
 	Tx, Row, Ver int
-	Undone       bool // rolled back, to a savepoint or as a whole
+	At           int64 // microseconds; no two are equal
+	Undone       bool  // rolled back, to a savepoint or as a whole
 }
 
 // World is the database.
@@ -102,11 +103,18 @@ type World struct {
 	Notifier        int   // holds the queue's lock, or -1
 	Writers         []Writer
 	rows            [Rows]struct{ holder, ver int }
+
+	Ticks   []TickRow
+	Era     change.Era
+	Dropped change.XID // the greatest xid whose changes were ever dropped from the log
+	Kept    int64      // changes up to this seq were dropped
+	durable int        // so many of Ends survive a crash for sure
+	clock   int64
 }
 
 // New returns a database in which nothing has happened yet.
 func New(writers []Writer) *World {
-	w := &World{Next: FirstXID, Completed: FirstXID - 1, Notifier: -1, Writers: writers}
+	w := &World{Next: FirstXID, Completed: FirstXID - 1, Notifier: -1, Writers: writers, Era: 1}
 	for i := range w.rows {
 		w.rows[i].holder = -1
 	}
@@ -209,10 +217,17 @@ func (w *World) Victim(i int) {
 }
 
 func (w *World) begin(wr *Writer) {
-	wr.Tx, wr.PC, wr.Lost, wr.saved = len(w.Txs), 0, false, nil
-	w.Txs = append(w.Txs, Tx{XID: w.Next, Stub: wr.Plans[wr.Done].Stub, nested: -1})
+	wr.PC, wr.Lost, wr.saved = 0, false, nil
+	wr.Tx = w.assign(Tx{Stub: wr.Plans[wr.Done].Stub, nested: -1})
+}
+
+// assign gives a transaction its xid, and returns its index.
+func (w *World) assign(t Tx) int {
+	t.XID = w.Next
+	w.Txs = append(w.Txs, t)
 	w.Running = append(w.Running, w.Next)
 	w.Next++
+	return len(w.Txs) - 1
 }
 
 func (w *World) op(wr *Writer, o Op) {
@@ -230,7 +245,8 @@ func (w *World) op(wr *Writer, o Op) {
 		r := &w.rows[o.Row]
 		r.holder = wr.Tx
 		r.ver++
-		w.Log = append(w.Log, Logged{Tx: wr.Tx, Row: o.Row, Ver: r.ver})
+		w.clock++
+		w.Log = append(w.Log, Logged{Tx: wr.Tx, Row: o.Row, Ver: r.ver, At: w.clock})
 		if t.Seqs == nil {
 			t.First = len(w.Ends)
 		}
@@ -308,5 +324,6 @@ func (w *World) ended(x change.XID) {
 
 // Change is the change of this seq, as the log has it.
 func (w *World) Change(seq int64) change.Change {
-	return change.Change{XID: w.Txs[w.Log[seq-1].Tx].XID, Seq: seq, At: time.UnixMicro(seq)}
+	l := &w.Log[seq-1]
+	return change.Change{XID: w.Txs[l.Tx].XID, Seq: seq, At: time.UnixMicro(l.At)}
 }

@@ -1,0 +1,95 @@
+package feed
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/notifyql/notifyql/internal/mvcctest"
+)
+
+// TestResumeSimulator drives clients that leave and resume, at nodes that come and go, through random schedules.
+func TestResumeSimulator(t *testing.T) {
+	t.Parallel()
+	if *simSeed != 0 {
+		if err := resumes(*simSeed, clusterBugs{}, t.Logf); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	run := func(t *testing.T, first uint64, until func(n uint64) bool) {
+		start, n := time.Now(), uint64(0)
+		for ; !until(n); n++ {
+			if err := resumes(first+n, clusterBugs{}, nil); err != nil {
+				t.Fatalf("seed %d: %v\nreplay: go test ./internal/feed -run TestResumeSimulator -v -sim.seed=%d", first+n, err, first+n)
+			}
+		}
+		t.Logf("%d schedules, %.0f a minute", n, float64(n)/time.Since(start).Minutes())
+	}
+	t.Run("fixed", func(t *testing.T) {
+		run(t, 1, func(n uint64) bool { return n == 2_000 })
+	})
+	t.Run("random", func(t *testing.T) {
+		end := time.Now().Add(*simTime)
+		run(t, rand.Uint64()>>1, func(n uint64) bool { return n%100 == 0 && time.Now().After(end) })
+	})
+}
+
+// resumes runs the schedule of a seed with one or two nodes and clients.
+func resumes(seed uint64, bugs clusterBugs, trace func(string, ...any)) error {
+	r := rand.New(rand.NewPCG(seed, 2))
+	mood := newMood(r)
+	c := &cluster{w: mvcctest.New(mood.writers(r)), bugs: bugs, trace: trace}
+	c.faults = clusterBudget{
+		leaves: 1 + r.IntN(4), ticks: r.IntN(6), drops: r.IntN(3) * r.IntN(2), crashes: r.IntN(2) * r.IntN(2),
+		restarts: r.IntN(2), overflows: r.IntN(2),
+	}
+	c.servers = make([]*server, 1+r.IntN(2))
+	for i := range c.servers {
+		c.start(i)
+	}
+	for range 1 + r.IntN(2) {
+		c.clients = append(c.clients, &client{c: c})
+	}
+	for _, kind := range []byte{mLeave, mDropSlot, mCrash, mRestart, mOverflow} {
+		mood.weights[kind] = 1
+	}
+	var buf []move
+	for n := 2 * mood.length; n > 0 && c.err == nil; n-- {
+		if buf = c.moves(buf[:0]); len(buf) == 0 {
+			break
+		}
+		c.do(mood.pick(r, buf))
+	}
+	c.settle()
+	return c.err
+}
+
+// TestResumeSimulatorFindsBugs shows that the simulator would find the mistakes that could be made with cursors.
+func TestResumeSimulatorFindsBugs(t *testing.T) {
+	t.Parallel()
+	for name, bugs := range map[string]clusterBugs{
+		"cursor given out before its change":        {cursorEarly: true},
+		"a tick used before the frontier covers it": {tickHeardOf: true},
+		"a stub counted as seen":                    {stubSeen: true},
+		"part taken for whole":                      {partWhole: true},
+		"era ignored":                               {eraIgnored: true},
+		"retention looks at what came after only":   {retention: true},
+		"retention looked at before reading":        {checkedFirst: true},
+		"live without a sweep of the node":          {noJoin: true},
+		"interval by xid":                           {intervalXID: true},
+		"forgotten with the next tick":              {beyondLost: true},
+		"seq taken for the canonical order":         {rightHere: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for seed := uint64(1); seed <= 100_000; seed++ {
+				if err := resumes(seed, bugs, nil); err != nil {
+					t.Logf("seed %d: %v", seed, err)
+					return
+				}
+			}
+			t.Fatal("not found")
+		})
+	}
+}

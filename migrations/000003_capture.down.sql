@@ -2,9 +2,10 @@
 drop function notifyql.truncated() cascade;
 drop function notifyql.capture() cascade;
 drop view notifyql.ready;
-drop function notifyql.slow_tenants(text[], text, record, record);
+drop function notifyql.slow_tenants(oid, text[], text, record, record);
 drop function notifyql.has_tenant(text[]);
-drop function notifyql.special_images(text[], text, record, record);
+drop function notifyql.images_pinned(text[], text, record, record);
+drop function notifyql.images(text[], text, record, record);
 
 do $$
 begin
@@ -14,7 +15,7 @@ $$;
 reset role;
 select set_config('role', left(nspowner::regrole::text, -length('owner')) || 'image', true)
   from pg_namespace where nspname = 'notifyql';
-drop function notifyql.image_pinned(record, json);
+drop function notifyql.image_without(record, json);
 drop function notifyql.image(record);
 reset role;
 select set_config('role', nspowner::regrole::text, true) from pg_namespace where nspname = 'notifyql';

@@ -62,9 +62,9 @@ begin
   end if;
   select s.channel into secret from notifyql.secret s;
 
-  -- A queue more than half full gets the few bytes that make nodes read the log.
-  if pg_notification_queue_usage() > 0.5 then
-    return pg_notify(secret, concat('[1,"M",', c.xid, ',null,null,null]')) is null;
+  if secret is null or pg_notification_queue_usage() > 0.5 then
+    -- A queue more than half full gets the few bytes that make nodes read the log.
+    return secret is null or pg_notify(secret, concat('[1,"M",', c.xid, ',null,null,null]')) is null;
   end if;
 
   if inline then
@@ -78,7 +78,7 @@ begin
       state := set_config('notifyql.txn', concat(c.xid, '<', lpad((c.seq + max_inline - sent)::text, 19, '0')), true);
     end if;
   end if;
-  if inline then
+  if inline and coalesce(pg_column_size(c.old), 0) + coalesce(pg_column_size(c.new), 0) <= max_payload then
     payload := json_build_array(1, c.op, c.xid::text::bigint, c.seq, (date_part('epoch', c.at) * 1000000)::bigint, c.watch,
                                 c.flags, c.shared, c.tenant, c.old_tenant, c.leaf::bigint, c.old_ctid, c.new_ctid,
                                 c.channel, c.event_type, c.old, c.new);
@@ -134,7 +134,6 @@ $$;
 -- is_part tells whether a table is a partition, at any depth, of another.
 create function notifyql.is_part(leaf oid, root oid) returns boolean
 language sql stable
-set search_path = pg_catalog, pg_temp
 as $$ select exists (select from pg_partition_ancestors(leaf) where relid = root) $$;
 
 -- image converts a row to json. Conversion runs users' code where a column's type has a cast to json, which is why the
@@ -157,28 +156,30 @@ begin
 end
 $$;
 
--- image_pinned is image in a session whose settings would show in it. hidden names the columns to leave out, as
--- {"name":null,…}; they are shown as null.
-create function notifyql.image_pinned(r record, hidden json) returns json
+-- image_without is image but for hidden columns, given as {"name":null,…}: they are null in it.
+create function notifyql.image_without(r record, hidden json) returns json
 language plpgsql
 security definer
-set timezone = 'UTC'
-set datestyle = 'ISO, YMD'
-set intervalstyle = 'postgres'
-set bytea_output = 'hex'
-set extra_float_digits = 1
-set lc_monetary = 'C'
-set xmlbinary = 'base64'
 as $$
+declare
+  image json;
 begin
-  return case when hidden is null then row_to_json(r) else row_to_json(json_populate_record(r, hidden)) end;
+  return row_to_json(json_populate_record(r, hidden));
+exception when not_null_violation or check_violation then
+  -- A column's domain forbids null: leave the column out, which takes a plan for each row.
+  execute (select format('select row_to_json(q) from (select %s) q', string_agg(format('($1).%I', a.attname), ', ' order by a.attnum))
+             from pg_type t join pg_attribute a on a.attrelid = t.typrelid
+            where t.oid = pg_typeof(r) and a.attnum > 0 and not a.attisdropped
+              and a.attname not in (select json_object_keys(hidden)))
+     into image using r;
+  return image;
 end
 $$;
 
-revoke execute on function notifyql.image(record), notifyql.image_pinned(record, json) from public;
+revoke execute on function notifyql.image(record), notifyql.image_without(record, json) from public;
 do $$
 begin
-  execute format('grant execute on function notifyql.image(record), notifyql.image_pinned(record, json) to %I',
+  execute format('grant execute on function notifyql.image(record), notifyql.image_without(record, json) to %I',
     left(current_user, -length('image')) || 'owner');
 end
 $$;
@@ -191,8 +192,8 @@ begin
 end
 $$;
 
--- special_images makes the images where capture's quick way will not do.
-create function notifyql.special_images(args text[], op text, new record, old record, out new_image json, out old_image json)
+-- images makes both images where capture's quick way will not do.
+create function notifyql.images(args text[], op text, new record, old record, out new_image json, out old_image json)
 language plpgsql
 as $$
 declare
@@ -201,14 +202,29 @@ begin
   if strpos(args[3], 'x') > 0 then
     select json_object_agg(a.attname, null) into hidden
       from notifyql.watch w join pg_attribute a on a.attrelid = w.rel_oid and a.attnum = any (w.exclude)
-     where w.id = args[0]::integer;
+     where w.id = args[0]::integer and not a.attisdropped;
   end if;
   if op <> 'DELETE' then
-    new_image := notifyql.image_pinned(new, hidden);
+    new_image := case when hidden is null then notifyql.image(new) else notifyql.image_without(new, hidden) end;
   end if;
   if op <> 'INSERT' then
-    old_image := notifyql.image_pinned(old, hidden);
+    old_image := case when hidden is null then notifyql.image(old) else notifyql.image_without(old, hidden) end;
   end if;
+end
+$$;
+
+-- images_pinned is images in a session whose settings would show in them.
+create function notifyql.images_pinned(args text[], op text, new record, old record, out new_image json, out old_image json)
+language plpgsql
+set timezone = 'UTC'
+set datestyle = 'ISO, YMD'
+set intervalstyle = 'postgres'
+set bytea_output = 'hex'
+set extra_float_digits = 1
+set lc_monetary = 'C'
+as $$
+begin
+  select i.new_image, i.old_image into new_image, old_image from notifyql.images(args, op, new, old) i;
 end
 $$;
 
@@ -220,12 +236,14 @@ as $$
                   where w.id = args[0]::integer and a.attname = args[1])
 $$;
 
--- slow_tenants finds a row's tenants without an image: nobody's, if that is impossible too.
-create function notifyql.slow_tenants(args text[], op text, new record, old record, out new_tenant text, out old_tenant text)
+-- slow_tenants finds a row's tenants without an image: nobody's, if that is impossible too. ($1).name would call a
+-- function if there were no such column, so it makes sure that the row has it.
+create function notifyql.slow_tenants(tbl oid, args text[], op text, new record, old record, out new_tenant text, out old_tenant text)
 language plpgsql
 as $$
 begin
-  if not notifyql.has_tenant(args) then
+  if not notifyql.has_tenant(args)
+     or not exists (select from pg_attribute where attrelid = tbl and attname = args[1] and attnum > 0) then
     return;
   end if;
   if op <> 'DELETE' then
@@ -243,7 +261,11 @@ $$;
 -- ready is there while all is there that capture needs: whatever of it is dropped takes this view along. It is never read.
 create view notifyql.ready as
 select w.id, w.confirmed, s.slot_seconds, null::notifyql.change as change, 'notifyql.change_seq'::regclass as seq, c.channel,
-       notifyql.image(null) as image, notifyql.image_pinned(null, null) as pinned, notifyql.is_part(0, 0) as part,
+       notifyql.image(null) as image, notifyql.image_without(null, null) as without,
+       (notifyql.images(null, '', null, null)).new_image as images,
+       (notifyql.images_pinned(null, '', null, null)).new_image as pinned,
+       notifyql.has_tenant(null) as named, (notifyql.slow_tenants(null, null, '', null, null)).new_tenant as tenants,
+       notifyql.is_part(0, 0) as part,
        notifyql.announce(null) as announced, notifyql.announce_marker(null, '', '', false) as marked,
        notifyql.scope(0, '', '') as scope
   from notifyql.watch w, notifyql.setting s, notifyql.secret c;
@@ -274,16 +296,22 @@ begin
 
   -- Whatever can go wrong because of the table's columns goes wrong in here.
   begin
-    if TG_ARGV[3] in ('', 'p') and current_setting('bytea_output') = 'hex' and current_setting('intervalstyle') = 'postgres'
-       and strpos('123', current_setting('extra_float_digits')) > 0 then
+    if strpos(TG_ARGV[3], 's') > 0 or current_setting('bytea_output') <> 'hex' or current_setting('intervalstyle') <> 'postgres'
+       or strpos('123', current_setting('extra_float_digits')) = 0 then
+      select i.new_image, i.old_image into new_image, old_image from notifyql.images_pinned(TG_ARGV, TG_OP, new, old) i;
+    elsif strpos(TG_ARGV[3], 'x') > 0 then
+      select i.new_image, i.old_image into new_image, old_image from notifyql.images(TG_ARGV, TG_OP, new, old) i;
+    else
       new_image := notifyql.image(new);
       old_image := notifyql.image(old);
-    else
-      select i.new_image, i.old_image into new_image, old_image from notifyql.special_images(TG_ARGV, TG_OP, new, old) i;
     end if;
-    if (case when strpos(TG_ARGV[3], 'p') > 0 then notifyql.has_tenant(TG_ARGV)
-             else (pg_identify_object_as_address('pg_class'::regclass, TG_RELID, TG_ARGV[2]::integer)).object_names[3] = TG_ARGV[1]
-        end) then
+    if coalesce(pg_column_size(new_image), 0) + coalesce(pg_column_size(old_image), 0) > 268435456 then
+      new_image := null;
+      old_image := null;
+      raise program_limit_exceeded; -- a log row has at most a gigabyte, and what should a subscriber do with it
+    elsif (case when strpos(TG_ARGV[3], 'p') > 0 then notifyql.has_tenant(TG_ARGV)
+                else (pg_identify_object_as_address('pg_class'::regclass, TG_RELID, TG_ARGV[2]::integer)).object_names[3]
+                     = TG_ARGV[1] end) then
       -- concat takes the type's output function, never a cast, so it runs nobody's code.
       if TG_ARGV[1] = 'tenant_id' then
         new_tenant := concat(new.tenant_id);
@@ -300,7 +328,8 @@ begin
       new_image := null;
       old_image := null;
     end if;
-    select t.new_tenant, t.old_tenant into new_tenant, old_tenant from notifyql.slow_tenants(TG_ARGV, TG_OP, new, old) t;
+    select t.new_tenant, t.old_tenant into new_tenant, old_tenant
+      from notifyql.slow_tenants(TG_RELID, TG_ARGV, TG_OP, new, old) t;
   end;
 
   insert into notifyql.change as c

@@ -24,10 +24,12 @@ as $$
      where p.type is not null
   )
   select coalesce(bool_or(
-           -- A timestamptz alone is written with its offset, but not within a range.
-           t.typtype in ('r', 'm') or t.oid = 'money'::regtype
+           -- json has its own way with times, but not within a range.
+           t.typtype = 'r' and r.rngsubtype in ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)
+           or t.typtype = 'm' or t.oid = 'money'::regtype
            or t.typtype = 'b' and t.typnamespace <> 'pg_catalog'::regnamespace and t.typelem = 0), false)
     from part join pg_type t on t.oid = part.type
+    left join pg_range r on r.rngtypid = t.oid
 $$;
 
 -- watch_args is what the row trigger of a watch carries: see notifyql.capture.
@@ -96,7 +98,8 @@ begin
 end
 $$;
 
--- confirm takes over the settings that the table's triggers prove.
+-- confirm takes over the settings that the table's triggers prove. Where they are confirmed already it does nothing, since
+-- anybody may call it.
 create function notifyql.confirm(
   tbl regclass, tenant_attnum smallint, shared boolean, exclude smallint[], type_name text, field_name text, ignore_rls boolean
 ) returns void
@@ -114,7 +117,7 @@ begin
     raise exception 'the triggers on % are not those that notifyql.watch makes with these settings', tbl
       using errcode = 'object_not_in_prerequisite_state', hint = 'Call notifyql.watch.';
   end if;
-  update notifyql.watch
+  update notifyql.watch t
      set shared        = confirm.shared,
          tenant_attnum = confirm.tenant_attnum,
          tenant_column = nullif(args[2], ''),
@@ -122,11 +125,17 @@ begin
          type_name     = confirm.type_name,
          field_name    = confirm.field_name,
          ignore_rls    = confirm.ignore_rls,
-         partitioned   = (select relkind = 'p' from pg_class where oid = tbl),
+         partitioned   = strpos(args[4], 'p') > 0,
          confirmed     = true,
          xid           = pg_current_xact_id()
-   where id = w.id;
-  perform notifyql.say_watched(w.id);
+   where t.id = w.id
+     and (t.confirmed, t.shared, t.tenant_attnum, t.tenant_column, t.exclude, t.type_name, t.field_name, t.ignore_rls)
+         is distinct from
+         (true, confirm.shared, confirm.tenant_attnum, nullif(args[2], ''), confirm.exclude, confirm.type_name,
+          confirm.field_name, confirm.ignore_rls);
+  if found then
+    perform notifyql.say_watched(w.id);
+  end if;
 end
 $$;
 

@@ -65,16 +65,17 @@ type Options struct {
 
 // Limits bound what one request may cost. Zero fields have the value in the comment.
 type Limits struct {
-	Bytes     int // of the document: 64 KiB
-	Tokens    int // of the document: 10,000
-	Depth     int // of nested fields: 20
-	Fields    int // selected, each as often as its fragment is spread: 1,000
-	Aliases   int // 200
-	Variables int // bytes of variables: 1 MiB
-	List      int // values in one list: 1,000
-	Filter    int // comparisons in one filter: 200
-	Nesting   int // of and, or, not, and of JSON values: 20
-	Documents int // kept parsed: 1,000
+	Bytes      int // of the document: 64 KiB
+	Tokens     int // of the document: 10,000
+	Operations int // in one document: 50
+	Depth      int // of nested fields: 20
+	Fields     int // selected, each as often as its fragment is spread: 1,000
+	Aliases    int // 200
+	Variables  int // bytes of variables: 1 MiB
+	List       int // values in one list: 1,000
+	Filter     int // comparisons in one filter: 200
+	Nesting    int // of and, or, not, and of JSON values: 20
+	Documents  int // kept parsed: 1,000
 }
 
 func (l Limits) withDefaults() Limits {
@@ -85,6 +86,7 @@ func (l Limits) withDefaults() Limits {
 	}
 	set(&l.Bytes, 64<<10)
 	set(&l.Tokens, 10_000)
+	set(&l.Operations, 50)
 	set(&l.Depth, 20)
 	set(&l.Fields, 1_000)
 	set(&l.Aliases, 200)

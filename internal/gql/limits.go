@@ -8,6 +8,9 @@ import (
 // looks at each node once, so that a document costs no more than its size, and does not follow fragments in a circle:
 // validation finds those.
 func measure(doc *ast.QueryDocument, l Limits) *gqlError {
+	if len(doc.Operations) > l.Operations {
+		return limitError(doc.Operations[l.Operations].Position, "operations", l.Operations, "The document has more than %d operations.", l.Operations)
+	}
 	m := &measurer{limits: l, fragments: map[string]*measured{}, doc: map[string]*ast.FragmentDefinition{}}
 	for _, f := range doc.Fragments {
 		m.doc[f.Name] = f

@@ -42,11 +42,12 @@ func (v *validator) cycles() {
 
 func (v *validator) circle(name string, path []*ast.FragmentSpread) {
 	v.cyclic = true
-	places := make([]place, len(path))
+	// A long way round is told in part, as many circles as there may be.
+	var places []place
 	var via []string
-	for i, s := range path {
-		places[i] = before(s.Position, 1)
-		if i < len(path)-1 && i < 10 {
+	for i, s := range path[:min(len(path), maxLocations)] {
+		places = append(places, before(s.Position, 1))
+		if i < len(path)-1 {
 			via = append(via, `"`+s.Name+`"`)
 		}
 	}
@@ -54,7 +55,7 @@ func (v *validator) circle(name string, path []*ast.FragmentSpread) {
 	if len(via) > 0 {
 		text = " via " + strings.Join(via, ", ")
 	}
-	v.fail(places[:min(len(places), 20)], "Cannot spread fragment %q within itself%s.", name, text)
+	v.fail(places, "Cannot spread fragment %q within itself%s.", name, text)
 }
 
 // subscription checks that a subscription has one root field, and not one of introspection.

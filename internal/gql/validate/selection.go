@@ -47,12 +47,24 @@ func (v *validator) overlap(typ, parent *ast.Definition, p place, what string) {
 	if typ == nil || parent == nil || typ == parent {
 		return
 	}
-	for _, a := range v.possible(typ) {
-		if slices.Contains(v.possible(parent), a) {
-			return
-		}
+	if v.meet(typ, parent) {
+		return
 	}
 	v.fail([]place{p}, "%s cannot be spread here as objects of type %q can never be of type %q.", what, parent.Name, typ.Name)
+}
+
+// meet reports whether two types have a possible type in common; each pair is looked at once.
+func (v *validator) meet(a, b *ast.Definition) bool {
+	pair := [2]*ast.Definition{a, b}
+	if answer, known := v.meets[pair]; known {
+		return answer
+	}
+	set := map[*ast.Definition]bool{}
+	for _, t := range v.possible(a) {
+		set[t] = true
+	}
+	v.meets[pair] = slices.ContainsFunc(v.possible(b), func(t *ast.Definition) bool { return set[t] })
+	return v.meets[pair]
 }
 
 func (v *validator) possible(t *ast.Definition) []*ast.Definition {

@@ -11,6 +11,7 @@ package validate
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/vektah/gqlparser/v2/ast"
 )
@@ -34,7 +35,7 @@ type Scalar func(def *ast.Definition, v *ast.Value) string
 func Document(schema *ast.Schema, doc *ast.QueryDocument, source string, scalar Scalar) []Error {
 	v := &validator{
 		schema: schema, doc: doc, scalar: scalar, source: source,
-		fragments: map[string]*ast.FragmentDefinition{},
+		fragments: map[string]*ast.FragmentDefinition{}, meets: map[[2]*ast.Definition]bool{},
 	}
 	for _, f := range doc.Fragments {
 		if v.fragments[f.Name] == nil {
@@ -68,6 +69,7 @@ type validator struct {
 	source    string
 	scalar    Scalar
 	fragments map[string]*ast.FragmentDefinition
+	meets     map[[2]*ast.Definition]bool
 	cyclic    bool
 
 	scope  *scope // of the definition being read
@@ -95,10 +97,20 @@ type usage struct {
 	oneOf      string    // the OneOf input type that it is a field of
 }
 
+// An error says no more than this, however long the names in it and however many its places.
+const (
+	maxMessage   = 1000
+	maxLocations = 10
+)
+
 func (v *validator) fail(places []place, format string, args ...any) {
 	switch {
 	case len(v.errors) < maxErrors:
-		v.errors = append(v.errors, Error{fmt.Sprintf(format, args...), v.locate(places)})
+		message := fmt.Sprintf(format, args...)
+		if len(message) > maxMessage {
+			message = strings.ToValidUTF8(message[:maxMessage], "") + "…"
+		}
+		v.errors = append(v.errors, Error{message, v.locate(places[:min(len(places), maxLocations)])})
 	case len(v.errors) == maxErrors:
 		v.errors = append(v.errors, Error{Message: "Too many validation errors, error limit reached. Validation aborted."})
 	}

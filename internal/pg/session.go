@@ -146,9 +146,7 @@ func (s *session) take(payload string) {
 		return
 	}
 	s.held += len(payload)
-	if p.Notice.Change.Seq%50 != 0 {
-		s.batch = append(s.batch, p.Notice)
-	}
+	s.batch = append(s.batch, p.Notice)
 }
 
 // flush hands on what was taken. The reader calls it before it could block.

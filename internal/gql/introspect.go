@@ -188,7 +188,7 @@ func (i introField) get(field string, args map[string]any) any {
 	case "type":
 		return introOf(i.s, i.f.Type)
 	}
-	return deprecation(i.f.Directives, field)
+	return deprecatedBy(i.f.Directives, field)
 }
 
 func introArgs(s *ast.Schema, args ast.ArgumentDefinitionList, deprecated bool) any {
@@ -201,7 +201,7 @@ func introArgs(s *ast.Schema, args ast.ArgumentDefinitionList, deprecated bool) 
 	return out
 }
 
-func deprecation(dirs ast.DirectiveList, field string) any {
+func deprecatedBy(dirs ast.DirectiveList, field string) any {
 	dir := dirs.ForName("deprecated")
 	switch {
 	case field == "isDeprecated":
@@ -237,7 +237,7 @@ func (i introInput) get(field string, _ map[string]any) any {
 		}
 		return nil
 	}
-	return deprecation(i.dirs, field)
+	return deprecatedBy(i.dirs, field)
 }
 
 type introValue struct {
@@ -255,7 +255,7 @@ func (i introValue) get(field string, _ map[string]any) any {
 	case "description":
 		return text(i.description)
 	}
-	return deprecation(i.dirs, field)
+	return deprecatedBy(i.dirs, field)
 }
 
 type introDirective struct {

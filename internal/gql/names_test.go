@@ -122,3 +122,41 @@ func TestNamesAreStable(t *testing.T) {
 		was = now
 	}
 }
+
+func TestComments(t *testing.T) {
+	t.Parallel()
+	c := shop()
+	c.Tables[0].Comment = "  What\r\nwas \"\"\" ordered\x01.\n\n"
+	cols := c.Tables[0].Columns
+	cols[0].Comment = "Counted up.\n@deprecated use \"token\"\nAlways."
+	cols[1].Comment = "@deprecated"
+	cols[2].Comment = "@deprecatedly named"
+	cols[3].Comment = "ends with \\"
+	s, _, err := Build(c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `"""
+What
+was \""" ordered.
+"""
+type Orders {
+  """
+  Counted up.
+  Always.
+  """
+  id: BigInt! @deprecated(reason: "use \"token\"")
+  tenantId: String! @deprecated
+
+  """@deprecatedly named"""
+  status: OrderStatus!
+
+  """
+  ends with \
+  """
+  amount: Decimal
+`
+	if got := printDefinition(s.ast.Types["Orders"]); !strings.HasPrefix(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

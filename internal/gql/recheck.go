@@ -75,7 +75,7 @@ func (p *Plan) selects(field string) bool {
 // same reports whether two states of a column hold values of the same kind. Labels may have been added to an enum, but
 // then its values are compared and shown by another list.
 func (c *column) same(n *column) bool {
-	if c.typ != n.typ || c.nonNull != n.nonNull {
+	if c.typ != n.typ || c.nonNull && !n.nonNull {
 		return false
 	}
 	a, b := c.info.Type, n.info.Type

@@ -76,7 +76,8 @@ func (b *builder) writeTable(t *table) {
 		if c.nonNull {
 			bang = "!"
 		}
-		fmt.Fprintf(w, "%s  %s: %s%s\n", describe("  ", c.info.Comment), c.name, c.typ, bang)
+		doc, deprecated := deprecation(c.info.Comment)
+		fmt.Fprintf(w, "%s  %s: %s%s%s\n", describe("  ", doc), c.name, c.typ, bang, deprecated)
 	}
 	w.WriteString("}\n")
 
@@ -104,6 +105,24 @@ func (b *builder) writeTable(t *table) {
 	doc := "Each insert, update and delete of the rows of " + what + " that where selects, and each truncate."
 	fmt.Fprintf(w, "\nextend type Subscription {\n%s  %sChanged(%swhere: %sWhere): %sChange!\n}\n",
 		describe("  ", doc), t.field, "", t.name, t.name)
+}
+
+// deprecation splits a comment into what is a description and what deprecates: the line that begins with @deprecated,
+// the rest of it being the reason.
+func deprecation(comment string) (doc, directive string) {
+	var lines []string
+	for line := range strings.Lines(printable(comment)) {
+		reason, ok := strings.CutPrefix(strings.TrimSpace(line), "@deprecated")
+		if !ok || reason != "" && reason[0] != ' ' && reason[0] != ':' {
+			lines = append(lines, line)
+			continue
+		}
+		directive = " @deprecated"
+		if reason = strings.TrimSpace(strings.TrimPrefix(reason, ":")); reason != "" {
+			directive += "(reason: " + quote(reason) + ")"
+		}
+	}
+	return strings.Join(lines, ""), directive
 }
 
 func keyDoc(t *table) string {

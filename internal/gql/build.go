@@ -85,7 +85,7 @@ func (o Options) Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, e
 	// gqlparser brings more directives than the specification has; what we do not do, a document must not ask for.
 	delete(s.ast.Directives, "defer")
 	for _, t := range b.tables {
-		s.tables[t.field+"Changed"] = t
+		s.tables[t.field+"Changed"], s.tables[t.field+"Batch"] = t, t
 	}
 	s.sdl = printSchema(s.ast)
 	return s, b.problems, nil

@@ -23,9 +23,11 @@ type rowField struct {
 }
 
 // changeFields compiles the selection on a change and notes the columns it relies on.
-func (p *Plan) changeFields(sels []*selection) {
-	for _, s := range sels {
-		f := changeField{selection: s}
+func (p *Plan) changeFields(sels []*selection) []changeField {
+	fields := make([]changeField, len(sels))
+	for i, s := range sels {
+		f := &fields[i]
+		f.selection = s
 		switch s.name {
 		case "new", "old":
 			for _, r := range s.kids[p.table.name] {
@@ -37,6 +39,7 @@ func (p *Plan) changeFields(sels []*selection) {
 				f.rows = append(f.rows, row)
 			}
 		case "key":
+			p.usesKey = true
 			for _, i := range p.table.key {
 				p.uses[i] = true
 			}
@@ -45,8 +48,8 @@ func (p *Plan) changeFields(sels []*selection) {
 				p.uses[i] = true
 			}
 		}
-		p.fields = append(p.fields, f)
 	}
+	return fields
 }
 
 // fieldError is an error at a place in a result.
@@ -60,6 +63,7 @@ type fieldError struct {
 type result struct {
 	buf  []byte
 	errs []fieldError
+	path []any // of the change being written
 }
 
 // finish gives the result: errors first, as graphql-js does.
@@ -85,8 +89,27 @@ func (p *Plan) failure(code, message string) []byte {
 }
 
 func (p *Plan) encodeChange(m *subs.Match, e subs.Effect) []byte {
+	if e == subs.Failed {
+		return p.failure(failed(m))
+	}
+	r := &result{buf: append(make([]byte, 0, p.size(p.fields, m.Change)), p.prefix...), path: []any{p.root.key}}
+	p.change(r, p.fields, m, e)
+	r.buf = append(r.buf, '}', '}')
+	return r.finish()
+}
+
+// failed says why it is not known what a change is.
+func failed(m *subs.Match) (code, message string) {
+	if m.Change.Unserializable {
+		return codeUnserial, "A change was written whose row cannot be converted to JSON."
+	}
+	return codeSchema, "A change was written whose row does not fit the schema."
+}
+
+// change writes one change.
+func (p *Plan) change(r *result, fields []changeField, m *subs.Match, e subs.Effect) {
 	var before, after *change.Row
-	kind := ""
+	kind := "TRUNCATE"
 	switch e {
 	case subs.Enters:
 		kind, after = "INSERT", m.New
@@ -94,21 +117,13 @@ func (p *Plan) encodeChange(m *subs.Match, e subs.Effect) []byte {
 		kind, before, after = "UPDATE", m.Old, m.New
 	case subs.Leaves:
 		kind, before = "DELETE", m.Old
-	case subs.Truncates:
-		kind = "TRUNCATE"
-	default:
-		if m.Change.Unserializable {
-			return p.failure(codeUnserial, "A change was written whose row cannot be converted to JSON.")
-		}
-		return p.failure(codeSchema, "A change was written whose row does not fit the schema.")
 	}
-	r := &result{buf: append(make([]byte, 0, p.size(m.Change)), p.prefix...)}
 	r.buf = append(r.buf, '{')
-	for i := range p.fields {
+	for i := range fields {
 		if i > 0 {
 			r.buf = append(r.buf, ',')
 		}
-		f := &p.fields[i]
+		f := &fields[i]
 		r.buf = append(r.buf, f.prefix...)
 		switch f.name {
 		case "new":
@@ -127,15 +142,14 @@ func (p *Plan) encodeChange(m *subs.Match, e subs.Effect) []byte {
 			p.plain(r, f, kind, m.Change)
 		}
 	}
-	r.buf = append(r.buf, '}', '}', '}')
-	return r.finish()
+	r.buf = append(r.buf, '}')
 }
 
 // size guesses how long the result gets: of an image, no more than a usual value's length for each column selected.
-func (p *Plan) size(c *change.Change) int {
-	n := len(p.prefix) + 32*len(p.fields) + 64
-	for i := range p.fields {
-		f := &p.fields[i]
+func (p *Plan) size(fields []changeField, c *change.Change) int {
+	n := len(p.prefix) + 32*len(fields) + 64
+	for i := range fields {
+		f := &fields[i]
 		n += min(max(len(c.Old), len(c.New)), 48*len(f.rows))
 	}
 	return n
@@ -220,7 +234,7 @@ func (p *Plan) row(r *result, f *changeField, row *change.Row) {
 }
 
 func (p *Plan) rowError(r *result, f *changeField, rf *rowField, code, message string) {
-	r.errs = append(r.errs, fieldError{code, message, rf.selection, []any{p.root.key, f.key, rf.key}})
+	r.errs = append(r.errs, fieldError{code, message, rf.selection, append(slices.Clone(r.path), f.key, rf.key)})
 }
 
 // changedFields writes the names of the fields whose raw values differ.
@@ -255,7 +269,7 @@ func (p *Plan) rowKey(r *result, f *changeField, row *change.Row) {
 	for _, i := range p.table.key {
 		raw, ok := p.table.columns[i].filter.Raw(row)
 		if !ok {
-			r.errs = append(r.errs, fieldError{codeValue, "The row lacks a column of its primary key.", f.selection, []any{p.root.key, f.key}})
+			r.errs = append(r.errs, fieldError{codeValue, "The row lacks a column of its primary key.", f.selection, append(slices.Clone(r.path), f.key)})
 			r.buf = append(r.buf, "null"...)
 			return
 		}

@@ -17,10 +17,12 @@ type Plan struct {
 	prefix []byte // {"data":{"key":
 
 	// Of a table's field:
-	table  *table
-	where  *filter.Predicate
-	uses   map[int]bool // columns it relies on
-	fields []changeField
+	table   *table
+	where   *filter.Predicate
+	uses    map[int]bool // columns it relies on
+	usesKey bool         // and the primary key
+	fields  []changeField
+	batch   []batchField // instead of fields: for whole transactions
 
 	// Of a custom field:
 	custom *customPlan

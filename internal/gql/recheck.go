@@ -46,7 +46,7 @@ func (p *Plan) difference(now *table) string {
 		return fmt.Sprintf("the type of table %s is now called %s", name, now.name)
 	case now.info.Shared != was.info.Shared || now.info.TenantColumn != was.info.TenantColumn:
 		return fmt.Sprintf("table %s has another tenant column", name)
-	case p.selects("key") && !slices.Equal(now.info.Key, was.info.Key):
+	case p.usesKey && !slices.Equal(now.info.Key, was.info.Key):
 		return fmt.Sprintf("table %s has another primary key", name)
 	}
 	for i := range was.columns {
@@ -66,10 +66,6 @@ func (p *Plan) difference(now *table) string {
 		}
 	}
 	return ""
-}
-
-func (p *Plan) selects(field string) bool {
-	return slices.ContainsFunc(p.fields, func(f changeField) bool { return f.name == field })
 }
 
 // same reports whether two states of a column hold values of the same kind. Labels may have been added to an enum, but

@@ -95,6 +95,10 @@ func (b *builder) writeTable(t *table) {
 	w.WriteString(describe("  ", "Equal for all changes of one transaction.") + "  transaction: ID\n")
 	w.WriteString(describe("  ", "When the row was written, shortly before the commit.") + "  committedAt: DateTime\n}\n")
 
+	fmt.Fprintf(w, "\n%stype %sBatch {\n", describe("", "The changes of one transaction to the rows of "+what+" that a subscription selects."), t.name)
+	fmt.Fprintf(w, "  changes: [%sChange!]!\n", t.name)
+	w.WriteString(describe("  ", "False: more changes of the transaction follow in the next batch.") + "  complete: Boolean!\n}\n")
+
 	fmt.Fprintf(w, "\n%sinput %sWhere {\n", describe("", "Rows of "+what+". All that is given must hold; a comparison with NULL does not."), t.name)
 	fmt.Fprintf(w, "  and: [%[1]sWhere!]\n  or: [%[1]sWhere!]\n  not: %[1]sWhere\n", t.name)
 	for _, c := range t.columns {
@@ -103,8 +107,9 @@ func (b *builder) writeTable(t *table) {
 	w.WriteString("}\n")
 
 	doc := "Each insert, update and delete of the rows of " + what + " that where selects, and each truncate."
-	fmt.Fprintf(w, "\nextend type Subscription {\n%s  %sChanged(%swhere: %sWhere): %sChange!\n}\n",
-		describe("  ", doc), t.field, "", t.name, t.name)
+	fmt.Fprintf(w, "\nextend type Subscription {\n%s  %sChanged(where: %[3]sWhere): %[3]sChange!\n", describe("  ", doc), t.field, t.name)
+	doc = "The same changes, those of one transaction together; of a large one, in parts."
+	fmt.Fprintf(w, "%s  %sBatch(where: %[3]sWhere): %[3]sBatch!\n}\n", describe("  ", doc), t.field, t.name)
 }
 
 // deprecation splits a comment into what is a description and what deprecates: the line that begins with @deprecated,

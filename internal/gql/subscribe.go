@@ -107,9 +107,14 @@ func (s *Schema) planTable(p *Plan, t *table) *gqlError {
 	if p.where, bad = w.predicate(p.root.args["where"], 0); bad != nil {
 		return bad.error(p.root.pos, `Argument "where" has an invalid value`)
 	}
-	p.changeFields(p.root.kids[t.name+"Change"])
+	if kids, ok := p.root.kids[t.name+"Batch"]; ok {
+		p.batchFields(kids)
+	} else {
+		p.fields = p.changeFields(p.root.kids[t.name+"Change"])
+	}
 
 	var key strings.Builder
+	fmt.Fprintf(&key, "%t ", p.batch != nil)
 	key.WriteString(t.signature)
 	key.WriteByte('\n')
 	key.WriteString(p.where.Key())

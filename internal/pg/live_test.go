@@ -1,11 +1,13 @@
 package pg
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -242,5 +244,38 @@ func TestStartWhileOthersWrite(t *testing.T) {
 		if st := n.stats(); st.SweepsFailed > 0 {
 			t.Errorf("%+v", st)
 		}
+	}
+}
+
+// Whatever commits around LISTEN and the snapshot, before, between or after them, is seen by the snapshot or dispatched.
+func TestStartAndCommitMeet(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	ledger(t, db)
+	wire := newWire(t, db.URL)
+	id := 0
+	commit := func() {
+		id++
+		if _, err := db.Pool(t).Exec(context.Background(), "insert into ledger values ($1, 'a', 1)", id); err != nil {
+			t.Error(err)
+		}
+	}
+	var asked atomic.Bool
+	wire.passing = func(fromClient bool, b []byte) {
+		switch {
+		case fromClient && bytes.Contains(b, []byte("listen ")):
+			commit() // before LISTEN
+		case fromClient && bytes.Contains(b, []byte("select pg_catalog.pg_current_snapshot()")):
+			commit() // between the two
+			asked.Store(true)
+		case !fromClient && asked.CompareAndSwap(true, false):
+			commit() // behind the snapshot, before we know of it
+		}
+	}
+	n := startNode(t, Config{DatabaseURL: through(t, db.URL, wire.addr), PoolURL: db.URL, Beat: time.Hour})
+	n.opened(1)
+	n.caughtUp(db)
+	if all := n.all(); len(all) != 1 || id != 3 {
+		t.Errorf("of %d transactions %d were dispatched, want the last one of three", id, len(all))
 	}
 }

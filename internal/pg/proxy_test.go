@@ -64,6 +64,8 @@ func serve(t testing.TB, handle func(client net.Conn)) net.Addr {
 // wire forwards connections. When it is cut nothing gets through any more over those that there are, and nobody is told.
 type wire struct {
 	addr net.Addr
+	// passing, if not nil, is called with what comes before it is passed on.
+	passing func(fromClient bool, b []byte)
 
 	mu  sync.Mutex
 	cut chan struct{} // closed when the present connections are cut
@@ -88,7 +90,11 @@ func newWire(t testing.TB, databaseURL string) *wire {
 		var wg sync.WaitGroup
 		for _, way := range [][2]net.Conn{{client, server}, {server, client}} {
 			wg.Go(func() {
-				forward(way[0], way[1], cut)
+				forward(way[0], way[1], cut, func(b []byte) {
+					if w.passing != nil {
+						w.passing(way[1] == client, b)
+					}
+				})
 				server.Close()
 				client.Close()
 			})
@@ -99,10 +105,11 @@ func newWire(t testing.TB, databaseURL string) *wire {
 }
 
 // forward copies until one side ends; what comes after the cut is lost on the way.
-func forward(to io.Writer, from io.Reader, cut chan struct{}) {
+func forward(to io.Writer, from io.Reader, cut chan struct{}, passing func([]byte)) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
+		passing(buf[:n])
 		select {
 		case <-cut:
 			n = 0

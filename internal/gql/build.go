@@ -73,6 +73,9 @@ func (o Options) Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, e
 		b.addTable(t)
 	}
 	b.write()
+	if o.Federation {
+		b.federate()
+	}
 	tableDoc, err := parser.ParseSchema(&ast.Source{Name: "tables", Input: b.sdl.String()})
 	if err != nil {
 		return nil, nil, fmt.Errorf("schema of the tables: %w", err)

@@ -67,6 +67,10 @@ func (q query) get(field string, args map[string]any) any {
 			return introType{s: q.schema.ast, def: def}
 		}
 		return nil
+	case "_service":
+		return service{q.schema}
+	case "_entities":
+		return q.schema.entities(args)
 	case "serverInfo":
 		return serverInfo{q.schema.options.Version}
 	}

@@ -58,9 +58,10 @@ type Event struct {
 
 // Options are the settings of a Schema. The zero value has sane ones.
 type Options struct {
-	Version string // of the program, for serverInfo
-	Limits  Limits
-	Log     *slog.Logger // for what a client must not see, such as a resolver's panic; nil: nowhere
+	Version    string // of the program, for serverInfo
+	Federation bool   // be a subgraph that a gateway can compose with others
+	Limits     Limits
+	Log        *slog.Logger // for what a client must not see, such as a resolver's panic; nil: nowhere
 }
 
 // Limits bound what one request may cost. Zero fields have the value in the comment.

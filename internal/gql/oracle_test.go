@@ -246,66 +246,6 @@ var explained = map[string]string{
 	"syntax: definitions of types":           "gqlparser parses no type definitions in a document: what graphql-js refuses by a rule, it cannot read",
 }
 
-// TestOracleResults has graphql-js execute the valid documents over made-up events, and compares the JSON: values, the
-// order of keys, and where errors are.
-func TestOracleResults(t *testing.T) {
-	t.Parallel()
-	s := oracleSchema(t)
-	loose, _, err := Build(nullable(oracleCatalog()), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	zoo, err := os.ReadFile("testdata/zoo.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var animals []json.RawMessage
-	if err := json.Unmarshal(zoo, &animals); err != nil {
-		t.Fatal(err)
-	}
-	var cases []oracleCase
-	var results []string
-	for _, c := range corpus(t) {
-		if v := ours(t, s, c, nil); v.Stage != "ok" {
-			continue
-		}
-		r := Request{Query: c.Query, OperationName: c.Operation, Variables: c.Variables}
-		p, errs := s.Subscribe(r, tenantA)
-		if errs != nil {
-			c.Roots = append(c.Roots, json.RawMessage(`{"serverInfo":{"name":"notifyql"}}`))
-			results = append(results, string(s.Execute(context.Background(), r, nil)))
-			cases = append(cases, c)
-			continue
-		}
-		events := tableEvents(p.topic)
-		if p.table == nil {
-			events = nil
-			for _, data := range animals {
-				events = append(events, change.Change{Op: change.Event, Topic: p.topic, Shared: true, New: data})
-			}
-		}
-		for i := range events {
-			c.Roots = append(c.Roots, rootOf(t, loose, p, &events[i]))
-			results = append(results, encodeAny(t, p, &events[i]))
-		}
-		cases = append(cases, c)
-	}
-	answer := askOracle(t, map[string]any{"sdl": s.SDL(), "cases": cases, "ours": results})
-	n := 0
-	for i, c := range cases {
-		if len(answer.Cases[i].Results) != len(c.Roots) {
-			t.Fatalf("%s: %s", c.name, answer.Cases[i])
-		}
-		for j, want := range answer.Cases[i].Results {
-			if got := answer.Ours[n]; got != want {
-				t.Errorf("%s\n  %s\n  over %s\n    ours   %s\n    theirs %s", c.name, c.Query, c.Roots[j], got, want)
-			}
-			n++
-		}
-	}
-	t.Logf("%d results of %d documents", n, len(cases))
-}
-
 // TestOracleSchema has graphql-js print our schema, as it reads it from the SDL and from introspection: the same text.
 func TestOracleSchema(t *testing.T) {
 	t.Parallel()
@@ -343,59 +283,6 @@ func TestOracleSchema(t *testing.T) {
 			}
 		}
 	}
-}
-
-// tableEvents are changes with images of all kinds: whole, with nulls, and with a null where none can be.
-func tableEvents(topic change.Topic) (events []change.Change) {
-	images := []string{orderOld, strings.NewReplacer("NaN,", "2.5,", `"NaN"`, "1e3").Replace(orderNew), strings.Replace(orderOld, `"id":7`, `"id":null`, 1)}
-	if topic.Watch == 2 {
-		images = []string{`{"order_id":1,"line":"a"}`, `{"order_id":1,"line":"b"}`, `{"order_id":null,"line":null}`}
-	}
-	for i := range images {
-		if topic.Watch == 1 {
-			images[i] = strings.TrimSuffix(images[i], "}") + `,"lasts":"1 mon","at":"12:00:00","local":"2024-02-29T12:00:00"}`
-		}
-	}
-	for i, image := range images {
-		c := updated("a", "a", images[(i+1)%len(images)], image)
-		c.Topic = topic
-		events = append(events, c)
-	}
-	return events
-}
-
-// rootOf is what the root field resolves to, with all its fields: of a table, read through a schema that has nothing
-// against nulls.
-func rootOf(t testing.TB, loose *Schema, p *Plan, c *change.Change) json.RawMessage {
-	if p.field == channelField {
-		e := channelEvent{c}
-		root, _ := json.Marshal(map[string]any{channelField: map[string]any{"channel": e.get("channel", nil), "type": "", "data": e.get("data", nil)}})
-		return root
-	}
-	if p.table == nil {
-		root, _ := json.Marshal(map[string]any{p.field: json.RawMessage(c.New)})
-		return root
-	}
-	var row strings.Builder
-	for _, col := range p.table.columns {
-		row.WriteString(" " + col.name)
-	}
-	all := plan(t, loose, "subscription { "+p.field+" { kind cause key transaction committedAt changedFields new {"+row.String()+" } old {"+row.String()+" } } }", "", nil)
-	var out struct{ Data json.RawMessage }
-	if err := json.Unmarshal([]byte(encodeAny(t, all, c)), &out); err != nil {
-		t.Fatal(err)
-	}
-	return out.Data
-}
-
-// nullable is a catalog without NOT NULL.
-func nullable(c catalog.Catalog) catalog.Catalog {
-	for i := range c.Tables {
-		for j := range c.Tables[i].Columns {
-			c.Tables[i].Columns[j].NotNull = false
-		}
-	}
-	return c
 }
 
 func wheres(errs []oracleError) (out []string) {

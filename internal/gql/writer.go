@@ -32,7 +32,7 @@ func (w *writer) fail(code string, s *selection, format string, args ...any) {
 	w.errs = append(w.errs, fieldError{code, fmt.Sprintf(format, args...), s, slices.Clone(w.path)})
 }
 
-// value writes v as type t: an object, a list, a string, a bool, or JSON text.
+// value writes v as type t: an object, a list, a string, a bool, JSON text, or an error.
 func (w *writer) value(s *selection, t *ast.Type, v any) bool {
 	if raw, ok := v.(json.RawMessage); ok {
 		if raw = bytes.TrimSpace(raw); len(raw) == 0 || string(raw) == "null" {
@@ -43,7 +43,10 @@ func (w *writer) value(s *selection, t *ast.Type, v any) bool {
 	}
 	start := len(w.buf)
 	ok := v != nil
-	if ok {
+	if err, failed := v.(error); failed {
+		w.fail(codeValue, s, "%s.", err)
+		ok = false
+	} else if ok {
 		ok = w.present(s, t, v)
 	} else if t.NonNull {
 		w.fail(codeNull, s, "Cannot return null for non-nullable field %s.%s.", s.parent, s.name)

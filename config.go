@@ -7,6 +7,9 @@ import (
 	"github.com/notifyql/notifyql/internal/gql"
 )
 
+// Version is the program's.
+const Version = "0.1.0"
+
 // Config is what a Server is made from. The zero value of each field has a sane default.
 type Config struct {
 	// DatabaseURL reaches Postgres directly, without a transaction pooler: the server listens on it.
@@ -23,6 +26,9 @@ type Config struct {
 
 	// Fields are typed subscription fields of your own, over channels of published events.
 	Fields []Field
+
+	// Federation makes the schema a subgraph (Apollo Federation 2) that a gateway can compose with others.
+	Federation bool
 
 	Limits Limits
 

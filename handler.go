@@ -2,7 +2,6 @@ package notifyql
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/notifyql/notifyql/internal/auth"
+	"github.com/notifyql/notifyql/internal/gqlhttp"
 	"github.com/notifyql/notifyql/internal/web"
 	"github.com/notifyql/notifyql/internal/ws"
 )
@@ -19,23 +19,33 @@ import (
 //	r.Mount("/graphql", srv.Handler())                                      // chi
 //	mux.Handle("/graphql/", http.StripPrefix("/graphql", srv.Handler()))    // net/http
 //
-// At its root, and again at /graphql so that it can also be a server's whole handler, it takes WebSockets, answers POST
-// with queries of the schema, and shows GraphiQL to a browser's GET; at subscriptions below that, WebSockets only.
+// At its root, and again at /graphql so that it can also be a server's whole handler, it takes WebSockets, answers queries
+// of the schema by GET and POST, and shows GraphiQL to a browser's GET; at subscriptions below that, WebSockets only.
 func (s *Server) Handler() http.Handler {
 	r := chi.NewRouter()
 	graphiql := http.Handler(http.NotFoundHandler())
 	if g := s.cfg.GraphiQL; !g.Disabled {
 		graphiql = web.GraphiQL(web.Options{Query: g.Query, Payload: g.Payload})
 	}
+	queries := gqlhttp.New(gqlhttp.Options{
+		Schema: s.schema.Load, MaxBytes: s.cfg.Limits.HTTPRequestBytes,
+		Identify: func(r *http.Request) (*auth.Identity, error) {
+			id, err := s.identify(r.Context(), nil, r)
+			return &id, err
+		},
+	})
 	for _, root := range []string{"/", "/graphql"} {
 		r.Get(root, func(w http.ResponseWriter, r *http.Request) {
-			if isUpgrade(r) {
+			switch {
+			case isUpgrade(r):
 				s.serveSocket(w, r)
-				return
+			case r.URL.Query().Has("query") || strings.Contains(r.Header.Get("Accept"), "json"):
+				queries.ServeHTTP(w, r)
+			default:
+				graphiql.ServeHTTP(w, r)
 			}
-			graphiql.ServeHTTP(w, r)
 		})
-		r.Post(root, s.servePost)
+		r.Method(http.MethodPost, root, queries)
 		r.Get(strings.TrimSuffix(root, "/")+"/subscriptions", s.serveSocket)
 	}
 	return r
@@ -117,47 +127,3 @@ func (v *session) Subscribe(ctx context.Context, op ws.Operation, wake func()) w
 }
 
 func (v *session) Close() {}
-
-// servePost answers queries: introspection, and serverInfo.
-func (s *Server) servePost(w http.ResponseWriter, r *http.Request) {
-	select {
-	case <-s.ready:
-	default:
-		unavailable(w, "the server is starting: it has yet to reach its database; try again")
-		return
-	}
-	id, err := s.identify(r.Context(), nil, r)
-	if err != nil {
-		writeResult(w, http.StatusUnauthorized, failedResult("FORBIDDEN", "not authorized"))
-		return
-	}
-	var body struct {
-		Query         string          `json:"query"`
-		OperationName string          `json:"operationName"`
-		Variables     json.RawMessage `json:"variables"`
-		Extensions    json.RawMessage `json:"extensions"`
-	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, s.cfg.Limits.HTTPRequestBytes)).Decode(&body); err != nil {
-		writeResult(w, http.StatusBadRequest, failedResult("BAD_REQUEST", "the body is not a GraphQL request in JSON: "+err.Error()))
-		return
-	}
-	op := ws.Operation{Query: body.Query, OperationName: body.OperationName, Variables: body.Variables, Extensions: body.Extensions}
-	stream := s.answer(r.Context(), op, &id)
-	status := http.StatusOK
-	if stream.errors != nil {
-		status = http.StatusBadRequest
-		stream.result = append(append([]byte(`{"errors":`), stream.errors...), '}')
-	}
-	writeResult(w, status, stream.result)
-}
-
-func failedResult(code, message string) []byte {
-	return append(append([]byte(`{"errors":`), failure(code, message)...), '}')
-}
-
-func writeResult(w http.ResponseWriter, status int, body []byte) {
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	w.Write(body) //nolint:errcheck // a client that is gone
-}

@@ -14,17 +14,15 @@ import (
 	"github.com/notifyql/notifyql/internal/ws"
 )
 
-func request(op ws.Operation) gql.Request {
-	return gql.Request{Query: op.Query, OperationName: op.OperationName, Variables: op.Variables, Extensions: op.Extensions}
-}
-
 // start begins an operation. What can't begin, and a query, is a stream too: it ends at once.
 func (s *Server) start(ctx context.Context, op ws.Operation, id *auth.Identity, wake func()) ws.Stream {
-	r := request(op)
+	r := gql.Request{Query: op.Query, OperationName: op.OperationName, Variables: op.Variables, Extensions: op.Extensions}
 	for {
 		schema := s.schema.Load()
-		if kind, refused := schema.OperationKind(r); refused != nil || kind != ast.Subscription {
-			return s.answer(ctx, op, id)
+		if kind, refused := schema.OperationKind(r); refused != nil {
+			return &ended{errors: refused}
+		} else if kind != ast.Subscription {
+			return &ended{result: schema.Execute(ctx, r, id)}
 		}
 		plan, refused := schema.Subscribe(r, id)
 		if refused != nil {
@@ -39,18 +37,6 @@ func (s *Server) start(ctx context.Context, op ws.Operation, id *auth.Identity, 
 		}
 		reader.Close()
 	}
-}
-
-// answer executes what is answered at once.
-func (s *Server) answer(ctx context.Context, op ws.Operation, id *auth.Identity) *ended {
-	r, schema := request(op), s.schema.Load()
-	switch kind, refused := schema.OperationKind(r); {
-	case refused != nil:
-		return &ended{errors: refused}
-	case kind == ast.Subscription:
-		return &ended{errors: failure("OPERATION_NOT_SUPPORTED", "a subscription needs a WebSocket; connect to this address with graphql-transport-ws")}
-	}
-	return &ended{result: schema.Execute(ctx, r, id)}
 }
 
 // live is a running subscription.

@@ -75,7 +75,7 @@ func New(c Config) (*Server, error) {
 		TailBytes: c.Limits.TailBytes, EncodeTimeout: c.Limits.ResolverTimeout, History: history, Logger: s.log,
 	})
 	// Fields that don't fit are found now, not when the database answers.
-	schema, _, err := gql.Build(catalog.Catalog{}, c.Fields)
+	schema, _, err := s.buildSchema(catalog.Catalog{})
 	if err != nil {
 		return nil, fmt.Errorf("notifyql: %w", err)
 	}
@@ -168,7 +168,7 @@ func (s *Server) settled() {
 // follow makes the schema anew from what the database has. Subscriptions whose table changed under them end and say
 // so; others notice nothing.
 func (s *Server) follow(c catalog.Catalog) {
-	schema, notes, err := gql.Build(c, s.cfg.Fields)
+	schema, notes, err := s.buildSchema(c)
 	if err != nil {
 		s.log.Error("the schema can't be made; the one before stays", "error", err)
 		return
@@ -181,6 +181,10 @@ func (s *Server) follow(c catalog.Catalog) {
 	s.schema.Store(schema)
 	s.hub.Recheck(func(p subs.Plan) error { return schema.Recheck(p) })
 	s.maybeReady()
+}
+
+func (s *Server) buildSchema(c catalog.Catalog) (*gql.Schema, []gql.Problem, error) {
+	return gql.Options{Version: Version, Federation: s.cfg.Federation, Log: s.log}.Build(c, s.cfg.Fields)
 }
 
 // maybeReady is called with mu held.

@@ -17,7 +17,7 @@ import (
 // settings are what the server is run with.
 type settings struct {
 	databaseURL, poolURL, addr, auth, bus, origins, logLevel, logFormat string
-	migrate, graphiql                                                   bool
+	migrate, graphiql, federation                                       bool
 	drain                                                               time.Duration
 	limits                                                              notifyql.Limits
 }
@@ -43,6 +43,7 @@ func (s *settings) list() []setting {
 		{"bus", "NOTIFYQL_BUS", "postgres", "what carries changes: postgres, or memory (no database, published events only)", text(&s.bus)},
 		{"migrate", "NOTIFYQL_MIGRATE", "false", "migrate the database first", yes(&s.migrate)},
 		{"graphiql", "NOTIFYQL_GRAPHIQL", "true", "show GraphiQL to a browser that opens /graphql", yes(&s.graphiql)},
+		{"federation", "NOTIFYQL_FEDERATION", "false", "be a subgraph that a gateway can compose with others (Apollo Federation 2)", yes(&s.federation)},
 		{"origins", "NOTIFYQL_ORIGINS", "", "hosts, beside the server's own, whose pages may connect; separated by commas, such as app.example.com,*.example.org", text(&s.origins)},
 		{"drain-timeout", "NOTIFYQL_DRAIN_TIMEOUT", "10s", "how long to wait for sockets to close when going down", span(&s.drain)},
 		{"max-connections", "NOTIFYQL_MAX_CONNECTIONS", "10000", "sockets at once", count(&l.Connections)},
@@ -114,7 +115,7 @@ func (p *program) serverConfig(s *settings) (notifyql.Config, error) {
 		return notifyql.Config{}, err
 	}
 	c := notifyql.Config{DatabaseURL: s.databaseURL, PoolURL: s.poolURL, Limits: s.limits, DrainTimeout: s.drain, Logger: log}
-	c.GraphiQL.Disabled = !s.graphiql
+	c.GraphiQL.Disabled, c.Federation = !s.graphiql, s.federation
 	for o := range strings.SplitSeq(s.origins, ",") {
 		if o = strings.TrimSpace(o); o != "" {
 			c.Origins = append(c.Origins, o)

@@ -74,8 +74,8 @@ input JSONWhere {
 
 "About the value at a place in a JSON document. What is not there counts as NULL."
 input JSONPathWhere {
-  "Keys of objects and places in arrays, from the outside in. Negative places count from the end."
-  at: [String!]!
+  "Keys of objects and places in arrays, from the outside in. Negative places count from the end. Empty: the document."
+  at: [String!]! = []
   eq: JSON
   ne: JSON
   "Orders numbers with numbers and strings with strings; a value of another kind counts as NULL."

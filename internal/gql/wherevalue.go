@@ -157,8 +157,8 @@ const maxPath = 32
 
 func jsonPath(v any) ([]string, error) {
 	list, _ := v.([]any)
-	if len(list) == 0 || len(list) > maxPath {
-		return nil, errors.New("a path has 1 to 32 steps")
+	if len(list) > maxPath {
+		return nil, errors.New("a path may have 32 steps")
 	}
 	path := make([]string, len(list))
 	for i, s := range list {

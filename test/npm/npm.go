@@ -18,12 +18,17 @@ import (
 	"time"
 )
 
-// Dir is the folder with the scripts and their node_modules. It installs those if they are not the lock file's; other
-// test binaries that ask at the same time wait.
+// Dir is the folder with the scripts and their node_modules.
 func Dir(t testing.TB) string {
 	t.Helper()
 	_, file, _, _ := runtime.Caller(0)
-	dir := filepath.Dir(file)
+	return Install(t, filepath.Dir(file))
+}
+
+// Install installs in a folder what its lock file says, unless that is there; other test binaries that ask at the same
+// time wait. It returns the folder.
+func Install(t testing.TB, dir string) string {
+	t.Helper()
 	lock, err := os.OpenFile(filepath.Join(os.TempDir(), fmt.Sprintf("notifyql-npm-%d.lock", os.Getuid())), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		t.Fatal(err)

@@ -12,9 +12,10 @@ endif
 PACKAGES ?= ./...
 RUN      ?= .
 FUZZTIME ?= 30s
+SOAKTIME ?= 2m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint bench browser matrix fuzz setup clean
+.PHONY: help demo build test lint bench browser matrix soak fuzz setup clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '%-16s %s\n' "$$name" "$$what"; done
@@ -49,6 +50,11 @@ browser: ## the tests that need Chromium
 matrix: ## the tests that use Postgres, on each version from 13 to 18
 	@scripts/setup.sh test matrix
 	@scripts/matrix.sh
+
+soak: ## random schedules for SOAKTIME (2m), and 100,000 pairs of row and filter against SQL
+	@scripts/setup.sh test
+	go test -timeout 0 -run 'Simulator$$' -v ./internal/feed -sim.time $(SOAKTIME)
+	SOAK=20 go test -timeout 0 -run EvalIsSQL -v ./internal/filter
 
 fuzz: ## each fuzz test for FUZZTIME (30s)
 	@scripts/fuzz.sh $(FUZZTIME)

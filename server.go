@@ -142,9 +142,8 @@ func (s *Server) emit(in feed.Input) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	txns, actions := s.machine.Step(time.Now(), in)
-	if s.hub.Dispatch(txns) && !s.source.Settle() {
-		s.hub.Settle()
-	}
+	s.hub.Dispatch(txns)
+	s.settle()
 	for _, a := range actions {
 		s.source.Do(a)
 	}
@@ -155,14 +154,30 @@ func (s *Server) emit(in feed.Input) {
 		s.maybeReady()
 	case feed.Lost:
 		s.connected.Store(false)
-		s.hub.Settle() // nothing more comes over it
 	}
 }
 
+// settle tells subscribers who want whole transactions that the last one is complete: at once if the machine knows, or
+// else when the source has nothing more of it. While a sweep is awaited, the sweep brings the rest. It needs mu.
+func (s *Server) settle() {
+	if !s.hub.Unsettled() {
+		return
+	}
+	switch st := s.machine.Stats(); {
+	case !st.Open:
+		s.hub.Settle()
+	case st.State == feed.Listening && !s.source.Settle():
+		s.hub.Settle()
+	}
+}
+
+// settled is called by the source when it has nothing more of the transactions of which some has been emitted.
 func (s *Server) settled() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.hub.Settle()
+	if s.machine.Stats().State == feed.Listening {
+		s.hub.Settle()
+	}
 }
 
 // follow makes the schema anew from what the database has. Subscriptions whose table changed under them end and say

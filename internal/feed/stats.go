@@ -15,7 +15,7 @@ func (s State) String() string {
 	return [...]string{"starting", "listening", "sweeping", "down"}[s]
 }
 
-// Stats are a Machine's counters. All but the last three only grow.
+// Stats are a Machine's counters. All but State and what follows it only grow.
 type Stats struct {
 	Dispatched   uint64 // transactions and parts of transactions
 	Changes      uint64 // in those, but for what only the log has
@@ -26,14 +26,17 @@ type Stats struct {
 	SweepsFailed uint64
 
 	State    State
-	Held     int // notices that wait for a sweep
-	Frontier int // transactions that the frontier lists beside its snapshot
+	Open     bool // a transaction has been dispatched in part, and more of it may come
+	Held     int  // notices that wait for a sweep
+	Frontier int  // transactions that the frontier lists beside its snapshot
 }
 
 // Stats returns the counters as they are. Like Step, it is the owner's to call.
 func (m *Machine) Stats() Stats {
 	s := m.stats
 	s.Held, s.Frontier = len(m.held), m.f.Len()
+	open, _ := m.f.Open()
+	s.Open = open != 0
 	switch {
 	case !m.started:
 		s.State = Starting

@@ -53,8 +53,15 @@ func (h *Hub) send(g *group, b *batch) {
 	h.remember(rec)
 }
 
-// Settle says that what was dispatched last was the end of its transaction. Dispatch returns true if somebody waits for
-// that; another transaction says it too.
+// Unsettled reports whether somebody waits to be told that the transaction dispatched last is complete. Settle says so,
+// and so does another transaction.
+func (h *Hub) Unsettled() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.open) > 0
+}
+
+// Settle says that what was dispatched last was the end of its transaction.
 func (h *Hub) Settle() {
 	h.mu.Lock()
 	h.complete()

@@ -24,12 +24,14 @@ func TestABatchIsAWholeTransaction(t *testing.T) {
 	c := attach(t, h, &batches{numbers{topic: orders, low: 2}}, who("a"))
 	single := attach(t, h, &numbers{topic: orders, low: 2}, who("a"))
 
-	if !h.Dispatch(inserts(1, 0, 3)) {
+	h.Dispatch(inserts(1, 0, 3))
+	if !h.Unsettled() {
 		t.Error("nobody waits for the transaction's end")
 	}
 	c.nothing(t) // more of it may come
 	equal(t, single.take(t, 1), "1:->2")
-	if !h.Dispatch(inserts(1, 3, 5)) {
+	h.Dispatch(inserts(1, 3, 5))
+	if !h.Unsettled() {
 		t.Error("nobody waits for the transaction's end")
 	}
 	h.Settle()
@@ -38,7 +40,8 @@ func TestABatchIsAWholeTransaction(t *testing.T) {
 	h.Dispatch(inserts(2, 5, 7))
 	h.Dispatch(inserts(3, 0, 1)) // of which nothing matches: it still says that the one before is complete
 	equal(t, c.take(t, 1), "1:->5 1:->6 ")
-	if h.Dispatch(inserts(4, 0, 1)) {
+	h.Dispatch(inserts(4, 0, 1))
+	if h.Unsettled() {
 		t.Error("somebody waits for the end of what concerns nobody")
 	}
 	h.Settle()

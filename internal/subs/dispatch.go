@@ -4,11 +4,10 @@ import (
 	"github.com/notifyql/notifyql/internal/change"
 )
 
-// Dispatch hands transactions to the groups that they concern. The transactions are the hub's from then on. It returns
-// true if somebody waits to be told, by Settle, that the last of them is complete: more of it may come.
-func (h *Hub) Dispatch(txns []change.Txn) (unsettled bool) {
+// Dispatch hands transactions to the groups that they concern. The transactions are the hub's from then on.
+func (h *Hub) Dispatch(txns []change.Txn) {
 	if len(txns) == 0 {
-		return false
+		return
 	}
 	h.mu.Lock()
 	for i := range txns {
@@ -18,11 +17,9 @@ func (h *Hub) Dispatch(txns []change.Txn) (unsettled bool) {
 		}
 		h.dispatch(&txns[i])
 	}
-	unsettled = len(h.open) > 0
 	woken := h.takeWoken()
 	h.mu.Unlock()
 	wake(woken)
-	return unsettled
 }
 
 func (h *Hub) dispatch(t *change.Txn) {

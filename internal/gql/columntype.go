@@ -39,6 +39,13 @@ func (b *builder) typeOf(c *column, t *catalog.Type, full string) {
 	b.used[c.where] = true
 }
 
+// asNumber shows whole and decimal numbers as JSON numbers, which JavaScript may round.
+func (c *column) asNumber() {
+	if c.typ == "BigInt" || c.typ == "Decimal" {
+		c.typ, c.encode, c.where = "Float", encodeNumber, "FloatWhere"
+	}
+}
+
 func (b *builder) arrayOf(c *column, t *catalog.Type, full string) {
 	var elem column
 	b.typeOf(&elem, t.Elem, full)

@@ -46,6 +46,14 @@ func encodeFloat(dst, raw []byte, _ []*selection) ([]byte, bool) {
 	return append(dst, raw...), true
 }
 
+// encodeNumber gives a whole or decimal number as it is; oid stands between quotes.
+func encodeNumber(dst, raw []byte, kids []*selection) ([]byte, bool) {
+	if isString(raw) && digits(raw[1:len(raw)-1]) {
+		raw = raw[1 : len(raw)-1]
+	}
+	return encodeFloat(dst, raw, kids)
+}
+
 func encodeDecimal(dst, raw []byte, _ []*selection) ([]byte, bool) {
 	if isString(raw) {
 		return append(dst, raw...), true

@@ -188,7 +188,7 @@ func (i introField) get(field string, args map[string]any) any {
 	case "type":
 		return introOf(i.s, i.f.Type)
 	}
-	return deprecatedBy(i.f.Directives, field)
+	return deprecation(i.f.Directives, field)
 }
 
 func introArgs(s *ast.Schema, args ast.ArgumentDefinitionList, deprecated bool) any {
@@ -201,7 +201,7 @@ func introArgs(s *ast.Schema, args ast.ArgumentDefinitionList, deprecated bool) 
 	return out
 }
 
-func deprecatedBy(dirs ast.DirectiveList, field string) any {
+func deprecation(dirs ast.DirectiveList, field string) any {
 	dir := dirs.ForName("deprecated")
 	switch {
 	case field == "isDeprecated":
@@ -237,7 +237,7 @@ func (i introInput) get(field string, _ map[string]any) any {
 		}
 		return nil
 	}
-	return deprecatedBy(i.dirs, field)
+	return deprecation(i.dirs, field)
 }
 
 type introValue struct {
@@ -255,7 +255,7 @@ func (i introValue) get(field string, _ map[string]any) any {
 	case "description":
 		return text(i.description)
 	}
-	return deprecatedBy(i.dirs, field)
+	return deprecation(i.dirs, field)
 }
 
 type introDirective struct {

@@ -132,6 +132,7 @@ func TestComments(t *testing.T) {
 	cols[1].Comment = "@deprecated"
 	cols[2].Comment = "@deprecatedly named"
 	cols[3].Comment = "ends with \\"
+	cols[14].Comment = "@numbers"
 	s, _, err := Build(c, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -158,5 +159,22 @@ type Orders {
 `
 	if got := printDefinition(s.ast.Types["Orders"]); !strings.HasPrefix(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	t.Parallel()
+	c := shop()
+	c.Tables[0].Comment += "\n@numbers"
+	s, _, err := Build(c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := plan(t, s, `subscription { ordersChanged(where: {id: {in: [7, 9007199254740992]}, amount: {gt: 1.25}}) { new { id amount } } }`, "", tenantA)
+	if _, got := seen(t, p, updated("a", "a", orderOld, orderOld), tenantA); got != `{"data":{"ordersChanged":{"new":{"id":7,"amount":1.50}}}}` {
+		t.Error(got)
+	}
+	if _, errs := s.Subscribe(Request{Query: `subscription { ordersChanged(where: {id: {eq: 1.5}}) { kind } }`}, nil); errs == nil {
+		t.Error("a fraction is taken for a bigint")
 	}
 }

@@ -70,14 +70,14 @@ func (b *builder) write() {
 
 func (b *builder) writeTable(t *table) {
 	w := &b.sdl
-	fmt.Fprintf(w, "\n%stype %s {\n", describe("", t.info.Comment), t.name)
+	fmt.Fprintf(w, "\n%stype %s {\n", describe("", parseTags(t.info.Comment).doc), t.name)
 	for _, c := range t.columns {
 		bang := ""
 		if c.nonNull {
 			bang = "!"
 		}
-		doc, deprecated := deprecation(c.info.Comment)
-		fmt.Fprintf(w, "%s  %s: %s%s%s\n", describe("  ", doc), c.name, c.typ, bang, deprecated)
+		tags := parseTags(c.info.Comment)
+		fmt.Fprintf(w, "%s  %s: %s%s%s\n", describe("  ", tags.doc), c.name, c.typ, bang, tags.directive())
 	}
 	w.WriteString("}\n")
 
@@ -112,22 +112,41 @@ func (b *builder) writeTable(t *table) {
 	fmt.Fprintf(w, "%s  %sBatch(where: %[3]sWhere): %[3]sBatch!\n}\n", describe("  ", doc), t.field, t.name)
 }
 
-// deprecation splits a comment into what is a description and what deprecates: the line that begins with @deprecated,
-// the rest of it being the reason.
-func deprecation(comment string) (doc, directive string) {
+// tags are what a comment says to us, in lines of their own that begin with an at sign: @deprecated and a reason, and
+// @numbers. doc is the rest.
+type tags struct {
+	doc        string
+	deprecated bool
+	reason     string
+	numbers    bool
+}
+
+func parseTags(comment string) (t tags) {
 	var lines []string
 	for line := range strings.Lines(printable(comment)) {
-		reason, ok := strings.CutPrefix(strings.TrimSpace(line), "@deprecated")
-		if !ok || reason != "" && reason[0] != ' ' && reason[0] != ':' {
+		name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch strings.TrimSuffix(name, ":") {
+		case "@deprecated":
+			t.deprecated, t.reason = true, strings.TrimSpace(rest)
+		case "@numbers":
+			t.numbers = true
+		default:
 			lines = append(lines, line)
-			continue
-		}
-		directive = " @deprecated"
-		if reason = strings.TrimSpace(strings.TrimPrefix(reason, ":")); reason != "" {
-			directive += "(reason: " + quote(reason) + ")"
 		}
 	}
-	return strings.Join(lines, ""), directive
+	t.doc = strings.Join(lines, "")
+	return t
+}
+
+// directive is the tags as SDL has them.
+func (t tags) directive() string {
+	switch {
+	case !t.deprecated:
+		return ""
+	case t.reason == "":
+		return " @deprecated"
+	}
+	return " @deprecated(reason: " + quote(t.reason) + ")"
 }
 
 func keyDoc(t *table) string {

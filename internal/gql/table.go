@@ -93,6 +93,7 @@ func (b *builder) addTable(info catalog.Table) {
 
 func (b *builder) addColumns(t *table, full string) {
 	names := namer{"and": true, "or": true, "not": true}
+	numbers := parseTags(t.info.Comment).numbers
 	for i, info := range t.info.Columns {
 		want := camel(info.Name)
 		c := column{info: info, nonNull: info.NotNull, filter: filter.NewColumn(info.Name, i, info.Type)}
@@ -101,6 +102,9 @@ func (b *builder) addColumns(t *table, full string) {
 			b.problem(full, info.Name, "the field name %s is taken; it is %s", want, c.name)
 		}
 		b.typeOf(&c, info.Type, full)
+		if numbers || parseTags(info.Comment).numbers {
+			c.asNumber()
+		}
 		t.byName[c.name] = len(t.columns)
 		t.columns = append(t.columns, c)
 	}

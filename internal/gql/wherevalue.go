@@ -20,6 +20,9 @@ func (c *column) value(f *filter.Column, v any) (filter.Value, *badInput) {
 		text = strconv.Itoa(v)
 	case float64:
 		text = strconv.FormatFloat(v, 'g', -1, 64)
+		if f.Class == filter.Int { // a column shown as a number
+			text = strconv.FormatFloat(v, 'f', -1, 64)
+		}
 	case string:
 		text = v
 		switch {

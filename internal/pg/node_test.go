@@ -79,13 +79,6 @@ func (n *node) emit(in feed.Input) {
 	n.tell()
 }
 
-// wake makes who waits look again.
-func (n *node) wake() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.tell()
-}
-
 func (n *node) tell() {
 	close(n.news)
 	n.news = make(chan struct{})

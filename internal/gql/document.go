@@ -16,10 +16,14 @@ type document struct {
 	op  *ast.OperationDefinition
 }
 
+// maxKept is how many bytes the documents kept may have in all. Their trees take some fifty times that.
+const maxKept = 2 << 20
+
 // documents keeps the newest valid documents parsed. One lock guards it.
 type documents struct {
-	limit int
+	limit int // of their number
 	mu    sync.Mutex
+	bytes int
 	byKey map[string]*list.Element
 	order list.List // of *document, the last used first
 }
@@ -45,10 +49,11 @@ func (d *documents) put(doc *document) {
 		return
 	}
 	d.byKey[doc.key] = d.order.PushFront(doc)
-	for d.order.Len() > d.limit {
-		last := d.order.Back()
-		delete(d.byKey, last.Value.(*document).key)
-		d.order.Remove(last)
+	d.bytes += len(doc.key)
+	for d.order.Len() > d.limit || d.bytes > maxKept {
+		key := d.order.Remove(d.order.Back()).(*document).key
+		delete(d.byKey, key)
+		d.bytes -= len(key)
 	}
 }
 

@@ -80,7 +80,17 @@ func encodeOpaque(dst, raw []byte, _ []*selection) ([]byte, bool) {
 	return appendString(dst, string(raw)), true
 }
 
-func encodeJSON(dst, raw []byte, _ []*selection) ([]byte, bool) { return append(dst, raw...), true }
+// encodeJSON copies a JSON value. A value of type json may have line breaks between its parts; a result is one line.
+func encodeJSON(dst, raw []byte, _ []*selection) ([]byte, bool) {
+	if bytes.IndexByte(raw, '\n') < 0 && bytes.IndexByte(raw, '\r') < 0 {
+		return append(dst, raw...), true
+	}
+	b := bytes.NewBuffer(dst)
+	if err := json.Compact(b, raw); err != nil {
+		return dst, false
+	}
+	return b.Bytes(), true
+}
 
 // encodeISO gives dates and times; those of our days in UTC are copied.
 func encodeISO(class filter.Class) encoder {

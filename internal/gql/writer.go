@@ -189,7 +189,7 @@ func appendLeaf(dst []byte, def *ast.Definition, v any) ([]byte, bool) {
 		if (def.Name == "BigInt" || def.Name == "Decimal") && isNumber(raw) {
 			return quoted(dst, raw), true
 		}
-		return append(dst, raw...), true
+		return encodeJSON(dst, raw, nil)
 	}
 	if isJSON {
 		if raw[0] == '{' || raw[0] == '[' {

@@ -21,8 +21,14 @@ const (
 // connectTimeout bounds an attempt to connect whose URL says nothing else.
 const connectTimeout = 5 * time.Second
 
-// dialer notices a dead host within about 15 seconds even where nothing is sent.
-var dialer = net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3}}
+// dialer notices a dead host within about 15 seconds even where nothing is sent, and sooner where something is.
+var dialer = net.Dialer{
+	KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3},
+	Control:         limitUnacknowledged,
+}
+
+// unacknowledged is how long what we have sent may remain unacknowledged before the connection is given up.
+const unacknowledged = 3 * time.Second
 
 func listenerConfig(databaseURL string) (*pgx.ConnConfig, error) {
 	c, err := pgx.ParseConfig(databaseURL)
@@ -52,6 +58,7 @@ func poolConfig(cfg Config) (*pgxpool.Config, error) {
 	}
 	c.MaxConns = cfg.PoolSize
 	c.MinConns, c.MinIdleConns = 0, 0
+	c.PingTimeout = pingPatience // of a connection that was idle, before it is used
 	return c, nil
 }
 

@@ -64,7 +64,7 @@ func (f *follower) run(ctx context.Context, interval time.Duration) {
 // changed reads the catalog if its version is not this one, and returns its version.
 func (f *follower) changed(ctx context.Context, version string) (read catalog.Catalog, now string, err error) {
 	if version != "" {
-		queryCtx, cancel := context.WithTimeout(ctx, queryTimeout)
+		queryCtx, cancel := context.WithTimeout(ctx, beatTimeout)
 		defer cancel()
 		if err := f.pool.QueryRow(queryCtx, catalogVersion).Scan(&now); err != nil || now == version {
 			return read, now, err

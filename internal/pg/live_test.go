@@ -72,9 +72,9 @@ func TestChangesOfAnySizeArrive(t *testing.T) {
 	checkLedger(t, db, n)
 }
 
-// A large transaction comes as a stub, to be read from the log, and in little memory.
+// A large transaction comes as a stub, to be read from the log, and in little memory. It runs beside no other test, which
+// would use the same heap.
 func TestHundredThousandRows(t *testing.T) {
-	t.Parallel()
 	db := pgtest.New(t)
 	ledger(t, db)
 	db.Exec(t, `
@@ -116,8 +116,10 @@ func TestHundredThousandRows(t *testing.T) {
 	if count != 100000 || seq != last.Stub.LastSeq {
 		t.Errorf("got %d changes up to %d, want 100000 up to %d", count, seq, last.Stub.LastSeq)
 	}
-	if mb := peak() >> 20; mb > 60 {
-		t.Errorf("the heap grew by %d MB", mb)
+	mb := peak() >> 20
+	t.Logf("the heap grew by %d MB; the images are 110", mb)
+	if mb > 20 {
+		t.Error("that is too much")
 	}
 }
 

@@ -69,7 +69,7 @@ func TestHalfOpenConnection(t *testing.T) {
 	db := pgtest.New(t)
 	ledger(t, db)
 	wire := newWire(t, db.URL)
-	n := startNode(t, Config{DatabaseURL: through(t, db.URL, wire.addr), PoolURL: db.URL})
+	n := startNode(t, Config{DatabaseURL: through(t, db.URL, wire.addr)})
 	n.opened(1)
 	db.Exec(t, "insert into ledger values (1, 'a', 1)")
 	n.caughtUp(db)
@@ -84,9 +84,10 @@ func TestHalfOpenConnection(t *testing.T) {
 	n.opened(2)
 	n.caughtUp(db)
 	checkLedger(t, db, n)
-	if st := n.Status(); !st.Listening || len(st.Problems) > 0 || st.Lost != 1 {
-		t.Errorf("%+v", st)
-	}
+	waitFor(t, "all is well again", func() bool {
+		st := n.Status()
+		return st.Listening && len(st.Problems) == 0 && st.Lost == 1
+	})
 }
 
 // stuckConn is a connection of which nothing can be read. What is written to it, and its end, can be awaited.

@@ -85,7 +85,9 @@ func (s *Source) Run(ctx context.Context, emit func(feed.Input)) error {
 	s.listener.on = sessionEvents{
 		emit: func(in feed.Input) {
 			if _, ok := in.(feed.Opened); ok {
+				s.pool.Reset() // what the listener has found dead is most likely dead for all
 				s.sweeper.hurry()
+				s.catalog.look()
 			}
 			emit(in)
 		},
@@ -147,6 +149,9 @@ const heartbeat = `
 	select s.last_value, pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery()
 	from notifyql.change_seq s`
 
+// beatTimeout bounds what is asked every second.
+const beatTimeout = 3 * time.Second
+
 // beat emits heartbeats. Without a database there are none.
 func (s *Source) beat(ctx context.Context, emit func(feed.Input)) {
 	tick := time.NewTicker(s.config.Beat)
@@ -169,7 +174,7 @@ func (s *Source) beat(ctx context.Context, emit func(feed.Input)) {
 }
 
 func (s *Source) heartbeat(ctx context.Context) (b feed.Beat, err error) {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
 	var snapshot string
 	var standby bool

@@ -22,8 +22,11 @@ const (
 	listRows   = 5000 // rows looked at in one step while the transactions are listed
 )
 
-// queryTimeout bounds one statement on the pool. None takes that long on a server that is well.
-const queryTimeout = 30 * time.Second
+// The time limits of what is asked on the pool. None takes that long on a server that is well.
+const (
+	queryTimeout = 30 * time.Second
+	smallTimeout = 10 * time.Second // a sweep's one round trip
+)
 
 // sweeper answers Sweep, one at a time. Its run loop does all the work.
 type sweeper struct {
@@ -84,7 +87,9 @@ func (s *sweeper) run(ctx context.Context, emit func(feed.Input)) {
 }
 
 func (s *sweeper) sweep(ctx context.Context, a feed.Sweep, emit func(feed.Input)) error {
-	conn, err := s.pool.Acquire(ctx)
+	acquireCtx, cancel := context.WithTimeout(ctx, smallTimeout)
+	defer cancel()
+	conn, err := s.pool.Acquire(acquireCtx)
 	if err != nil {
 		return err
 	}
@@ -119,7 +124,7 @@ const smallSweep = `
 
 // sweepSmall sweeps in one round trip. all is false if there is more than fits.
 func sweepSmall(ctx context.Context, conn *pgx.Conn, l *lacking) (swept feed.Swept, all bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
 	defer cancel()
 	var batch pgx.Batch
 	beginReading(&batch)

@@ -103,5 +103,8 @@ func (l Limits) withDefaults() Limits {
 // Field is a typed subscription field over a channel of published events.
 type Field = gql.Field
 
+// ErrSkip is what a Field's Resolve returns for an event that its subscriber is not to see: nothing is sent.
+var ErrSkip = gql.ErrSkip
+
 // FieldEvent is what a Field's Resolve gets: the event, the field's arguments and who asks.
 type FieldEvent = gql.Event

@@ -92,14 +92,15 @@ func (g *group) wakeAll() {
 	}
 }
 
-// encode gives the entry's frame, or nil if it is being made in the background; readers are woken when it is there.
-func (g *group) encode(e *entry) []byte {
+// encode gives the entry's frame; not done if it is being made in the background: readers are woken when it is there.
+// The frame is nil for what is not to be sent.
+func (g *group) encode(e *entry) (frame []byte, done bool) {
 	if !g.plan.Blocks() {
 		e.once.Do(func() { e.frame = g.encodeEntry(g.hub.ctx, e) })
-		return e.frame
+		return e.frame, true
 	}
 	if e.ready.Load() {
-		return e.frame
+		return e.frame, true
 	}
 	if e.started.CompareAndSwap(false, true) {
 		g.hub.background(func(ctx context.Context) {
@@ -108,7 +109,7 @@ func (g *group) encode(e *entry) []byte {
 			g.wakeAll()
 		})
 	}
-	return nil
+	return nil, false
 }
 
 func (g *group) encodeEntry(ctx context.Context, e *entry) []byte {

@@ -91,7 +91,9 @@ func (g *group) fill(ctx context.Context, p *page, cs []change.Change, more bool
 			pc.keep()
 			all.entries = append(all.entries, &entry{effect: e, change: pc.change, old: pc.old, new: pc.new})
 		default:
-			frames = append(frames, g.encodeChange(ctx, e, pc.change, pc.old, pc.new))
+			if frame := g.encodeChange(ctx, e, pc.change, pc.old, pc.new); frame != nil {
+				frames = append(frames, frame)
+			}
 		}
 	}
 	// The last page says that the transaction is complete even if nothing in it matched.

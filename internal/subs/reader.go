@@ -44,8 +44,11 @@ func (r *Reader) Next(dst [][]byte, limit int) ([][]byte, error) {
 			before := len(dst)
 			if e.stub != nil {
 				dst, done = r.stub(e, dst, limit)
-			} else if frame := r.g.encode(e); frame != nil {
-				dst, done = append(dst, frame), true
+			} else {
+				var frame []byte
+				if frame, done = r.g.encode(e); frame != nil {
+					dst = append(dst, frame)
+				}
 			}
 			limit -= len(dst) - before
 			if !done {

@@ -43,7 +43,7 @@ type Plan interface {
 	// not keep m, and allocates nothing for a change that matches nothing.
 	Match(m *Match) Effect
 	// Encode gives the GraphQL ExecutionResult of the change, as JSON text in a slice of its own. ctx bounds a
-	// resolver's time; a failing resolver gives a result with errors, never an error here.
+	// resolver's time; a failing resolver gives a result with errors, never an error here. Nil: nothing is sent.
 	Encode(ctx context.Context, m *Match, e Effect) []byte
 	// Blocks reports whether Encode may take long: it calls a resolver. Such a plan is encoded in the background.
 	Blocks() bool

@@ -60,7 +60,6 @@ create table notifyql.setting (
   min_schema   integer  not null default 1,       -- the lowest version a program must know to run on this schema
   single       boolean  not null primary key default true check (single)
 );
-insert into notifyql.setting default values;
 
 -- Nothing of ours is for everybody.
 alter default privileges revoke execute on functions from public;

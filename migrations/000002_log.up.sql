@@ -1,10 +1,26 @@
 -- The change log: every change, written by the trigger in the writer's own transaction. Its slots form a ring: they are
 -- filled in turn by the database's clock, and emptied in turn by truncation.
 
+-- slot is where a change goes that is logged now. Its body is made anew when setting.slot_seconds changes: an insert then
+-- need not read a table to know it.
+create function notifyql.set_slot() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute format('create or replace function notifyql.slot() returns smallint language sql as %L',
+    format('select ((date_part(''epoch'', clock_timestamp())::bigint / %s) %% 10)::smallint', new.slot_seconds));
+  return null;
+end
+$$;
+create trigger set_slot after insert or update on notifyql.setting for each row execute function notifyql.set_slot();
+insert into notifyql.setting default values;
+
 create sequence notifyql.change_seq as bigint cache 1; -- cached values would break the order of one row's changes
 
 create table notifyql.change (
-  slot       smallint    not null,            -- (epoch seconds / slot_seconds) % 10
+  slot       smallint    not null default notifyql.slot(),
   xid        xid8        not null default pg_current_xact_id(),
   seq        bigint      not null default nextval('notifyql.change_seq'),
   at         timestamptz not null default clock_timestamp(),

@@ -1,11 +1,11 @@
 -- The triggers on users' tables go with their functions.
 drop function notifyql.truncated() cascade;
 drop function notifyql.capture() cascade;
-drop view notifyql.ready;
-drop function notifyql.slow_tenants(oid, text[], text, record, record);
-drop function notifyql.has_tenant(text[]);
-drop function notifyql.images_pinned(text[], text, record, record);
-drop function notifyql.images(text[], text, record, record);
+drop view notifyql.ready cascade; -- and those of the watches
+drop function notifyql.slow_tenants(oid, oid, text[], text, record, record);
+drop function notifyql.images_pinned(oid, text[], text, record, record);
+drop function notifyql.images(oid, text[], text, record, record);
+drop function notifyql.column_name(oid, integer);
 
 do $$
 begin
@@ -25,10 +25,8 @@ begin
 end
 $$;
 
-drop function notifyql.is_part(oid, oid);
+drop function notifyql.root(text, oid);
 drop function notifyql.announce_marker(notifyql.change, name, text, boolean);
 drop function notifyql.scope(integer, text, text);
 drop function notifyql.announce(notifyql.change);
-drop trigger copy_setting on notifyql.setting;
-drop function notifyql.copy_setting();
 drop table notifyql.watch;

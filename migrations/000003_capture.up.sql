@@ -12,27 +12,12 @@ create table notifyql.watch (
   tenant_column name,                              -- its name when it was watched; null: shared
   tenant_attnum smallint,
   exclude       smallint[] not null default '{}',  -- columns that never leave the database, by attnum
-  partitioned   boolean    not null default false,
   type_name     text,
   field_name    text,
   ignore_rls    boolean    not null default false,
   confirmed     boolean    not null default false, -- its triggers were seen on the table, and hold these settings
-  xid           xid8       not null default pg_current_xact_id(), -- of the transaction that last watched it
-  slot_seconds  integer    not null                -- a copy of the setting: capture reads one row
+  xid           xid8       not null default pg_current_xact_id()  -- of the transaction that last watched it
 );
-
-create function notifyql.copy_setting() returns trigger
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  update notifyql.watch w set slot_seconds = s.slot_seconds from notifyql.setting s;
-  return null;
-end
-$$;
-create trigger copy_setting after insert or update on notifyql.setting
-  for each statement execute function notifyql.copy_setting();
 
 -- announce sends the notification of a change that has just been logged: the change itself, or a marker that says where to
 -- look in the log. It is for the owner's own functions only: they call it as they insert, in RETURNING.
@@ -72,8 +57,12 @@ begin
       state := set_config('notifyql.txn', concat(c.xid, '<', lpad((c.seq + max_inline)::text, 19, '0')), true);
     elsif lpad(c.seq::text, 19, '0') collate "C" >= substr(state, length(c.xid::text) + 2) then
       -- Others draw from the sequence too: count.
-      select count(*) into sent
-        from (select from notifyql.change l where l.xid = c.xid and l.seq < c.seq limit max_inline) l;
+      if current_setting('transaction_isolation') = 'serializable' then
+        sent := max_inline; -- what is read here could make the writer's transaction fail
+      else
+        select count(*) into sent
+          from (select from notifyql.change l where l.xid = c.xid and l.seq < c.seq limit max_inline) l;
+      end if;
       inline := sent < max_inline;
       state := set_config('notifyql.txn', concat(c.xid, '<', lpad((c.seq + max_inline - sent)::text, 19, '0')), true);
     end if;
@@ -131,10 +120,14 @@ begin
 end
 $$;
 
--- is_part tells whether a table is a partition, at any depth, of another.
-create function notifyql.is_part(leaf oid, root oid) returns boolean
+-- root gives the watched table that a table is, or is a partition of at any depth; null if it is none. A view by its name
+-- stands for each confirmed watch: unlike a row, the newest view is seen by a transaction with an old snapshot too.
+create function notifyql.root(watch text, tbl oid) returns oid
 language sql stable
-as $$ select exists (select from pg_partition_ancestors(leaf) where relid = root) $$;
+as $$
+  select a.relid from (select tbl as relid union all select relid from pg_partition_ancestors(tbl)) a
+   where to_regclass(concat('notifyql.watch_', watch, '_', a.relid::oid)) is not null limit 1
+$$;
 
 -- image converts a row to json. Conversion runs users' code where a column's type has a cast to json, which is why the
 -- function belongs to a role that has no right to anything. It inherits the search_path of capture, its only caller.
@@ -192,17 +185,21 @@ begin
 end
 $$;
 
+-- column_name is what a column is called now, whatever the snapshot; null if it is gone.
+create function notifyql.column_name(tbl oid, attnum integer) returns text
+language sql stable
+as $$ select (pg_identify_object_as_address('pg_class'::regclass, tbl, attnum)).object_names[3] $$;
+
 -- images makes both images where capture's quick way will not do.
-create function notifyql.images(args text[], op text, new record, old record, out new_image json, out old_image json)
+create function notifyql.images(root oid, args text[], op text, new record, old record, out new_image json, out old_image json)
 language plpgsql
 as $$
 declare
   hidden json;
 begin
-  if strpos(args[3], 'x') > 0 then
-    select json_object_agg(a.attname, null) into hidden
-      from notifyql.watch w join pg_attribute a on a.attrelid = w.rel_oid and a.attnum = any (w.exclude)
-     where w.id = args[0]::integer and not a.attisdropped;
+  if args[4] <> '' then
+    select json_object_agg(n, null) into hidden
+      from unnest(args[4]::integer[]) a, notifyql.column_name(root, a) n where n is not null;
   end if;
   if op <> 'DELETE' then
     new_image := case when hidden is null then notifyql.image(new) else notifyql.image_without(new, hidden) end;
@@ -214,7 +211,7 @@ end
 $$;
 
 -- images_pinned is images in a session whose settings would show in them.
-create function notifyql.images_pinned(args text[], op text, new record, old record, out new_image json, out old_image json)
+create function notifyql.images_pinned(root oid, args text[], op text, new record, old record, out new_image json, out old_image json)
 language plpgsql
 set timezone = 'UTC'
 set datestyle = 'ISO, YMD'
@@ -224,33 +221,25 @@ set extra_float_digits = 1
 set lc_monetary = 'C'
 as $$
 begin
-  select i.new_image, i.old_image into new_image, old_image from notifyql.images(args, op, new, old) i;
+  select i.new_image, i.old_image into new_image, old_image from notifyql.images(root, args, op, new, old) i;
 end
 $$;
 
--- has_tenant tells whether the watch's tenant column still has the name that the trigger's arguments give it.
-create function notifyql.has_tenant(args text[]) returns boolean
-language sql stable
-as $$
-  select exists (select from notifyql.watch w join pg_attribute a on a.attrelid = w.rel_oid and a.attnum = w.tenant_attnum
-                  where w.id = args[0]::integer and a.attname = args[1])
-$$;
-
 -- slow_tenants finds a row's tenants without an image: nobody's, if that is impossible too. ($1).name would call a
--- function if there were no such column, so it makes sure that the row has it.
-create function notifyql.slow_tenants(tbl oid, args text[], op text, new record, old record, out new_tenant text, out old_tenant text)
+-- function if there were no such column; has_column_privilege raises then.
+create function notifyql.slow_tenants(
+  root oid, tbl oid, args text[], op text, new record, old record, out new_tenant text, out old_tenant text
+)
 language plpgsql
 as $$
 begin
-  if not notifyql.has_tenant(args)
-     or not exists (select from pg_attribute where attrelid = tbl and attname = args[1] and attnum > 0) then
-    return;
-  end if;
-  if op <> 'DELETE' then
-    execute format('select concat(($1).%I)', args[1]) into new_tenant using new;
-  end if;
-  if op <> 'INSERT' then
-    execute format('select concat(($1).%I)', args[1]) into old_tenant using old;
+  if notifyql.column_name(root, args[2]::integer) = args[1] and has_column_privilege(tbl, args[1], 'select') is not null then
+    if op <> 'DELETE' then
+      execute format('select concat(($1).%I)', args[1]) into new_tenant using new;
+    end if;
+    if op <> 'INSERT' then
+      execute format('select concat(($1).%I)', args[1]) into old_tenant using old;
+    end if;
   end if;
 exception when others then
   new_tenant := null;
@@ -258,24 +247,29 @@ exception when others then
 end
 $$;
 
--- ready is there while all is there that capture needs: whatever of it is dropped takes this view along. It is never read.
+-- ready is there while all is there that capture needs: whatever of it is dropped takes this view along, and the views of
+-- the watches, which select from it. None is ever read.
 create view notifyql.ready as
-select w.id, w.confirmed, s.slot_seconds, null::notifyql.change as change, 'notifyql.change_seq'::regclass as seq, c.channel,
-       notifyql.image(null) as image, notifyql.image_without(null, null) as without,
-       (notifyql.images(null, '', null, null)).new_image as images,
-       (notifyql.images_pinned(null, '', null, null)).new_image as pinned,
-       notifyql.has_tenant(null) as named, (notifyql.slow_tenants(null, null, '', null, null)).new_tenant as tenants,
-       notifyql.is_part(0, 0) as part,
-       notifyql.announce(null) as announced, notifyql.announce_marker(null, '', '', false) as marked,
+select notifyql.slot() as slot, null::notifyql.change as change, 'notifyql.change_seq'::regclass as seq, s.channel,
+       null::notifyql.change_0 as c0, null::notifyql.change_1 as c1, null::notifyql.change_2 as c2,
+       null::notifyql.change_3 as c3, null::notifyql.change_4 as c4, null::notifyql.change_5 as c5,
+       null::notifyql.change_6 as c6, null::notifyql.change_7 as c7, null::notifyql.change_8 as c8,
+       null::notifyql.change_9 as c9,
+       notifyql.root('', 0) as root, notifyql.column_name(0, 0) as column_name,
+       notifyql.image(null) as image, notifyql.image_without(null, null) as image_without,
+       (notifyql.images(0, null, '', null, null)).new_image as images,
+       (notifyql.images_pinned(0, null, '', null, null)).new_image as images_pinned,
+       (notifyql.slow_tenants(0, 0, null, '', null, null)).new_tenant as slow_tenants,
+       notifyql.announce(null) as announce, notifyql.announce_marker(null, '', '', false) as announce_marker,
        notifyql.scope(0, '', '') as scope
-  from notifyql.watch w, notifyql.setting s, notifyql.secret c;
+  from notifyql.secret s;
 
 -- capture is the row trigger. Its arguments:
 --   0  the watch's id: believed only where that watch is confirmed for the table
 --   1  the tenant column's name, 2 its attnum, '' and 0 if shared: believed only while the two belong together
---   3  what is special, or '': p partitioned, s some column's text depends on settings that sessions often change,
---      x columns are excluded
---   4  all settings of the watch, which notifyql.confirm takes as their proof
+--   3  what is special, or '': p partitioned, s some column's text depends on settings that sessions often change
+--   4  the attnums of the excluded columns, as '{4,5}', or ''
+--   5  the other settings of the watch, which notifyql.confirm takes as their proof
 -- Its name is one that no second trigger on the table can have.
 create function notifyql.capture() returns trigger
 language plpgsql
@@ -283,6 +277,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  root       oid;
   new_image  json;
   old_image  json;
   new_tenant text; -- null or empty: nobody
@@ -290,17 +285,20 @@ declare
   failed     integer := 0; -- 1: the images could not be made
   done       boolean;
 begin
-  if TG_NAME <> ' notifyql' or to_regclass('notifyql.ready') is null then
+  root := case when TG_NAME <> ' notifyql' then null
+               when TG_ARGV[3] like 'p%' then notifyql.root(TG_ARGV[0], TG_RELID)
+               when to_regclass(concat('notifyql.watch_', TG_ARGV[0], '_', TG_RELID)) is not null then TG_RELID end;
+  if root is null then
     return null;
   end if;
 
   -- Whatever can go wrong because of the table's columns goes wrong in here.
   begin
-    if strpos(TG_ARGV[3], 's') > 0 or current_setting('bytea_output') <> 'hex' or current_setting('intervalstyle') <> 'postgres'
+    if TG_ARGV[3] like '%s' or current_setting('bytea_output') <> 'hex' or current_setting('intervalstyle') <> 'postgres'
        or strpos('123', current_setting('extra_float_digits')) = 0 then
-      select i.new_image, i.old_image into new_image, old_image from notifyql.images_pinned(TG_ARGV, TG_OP, new, old) i;
-    elsif strpos(TG_ARGV[3], 'x') > 0 then
-      select i.new_image, i.old_image into new_image, old_image from notifyql.images(TG_ARGV, TG_OP, new, old) i;
+      select i.new_image, i.old_image into new_image, old_image from notifyql.images_pinned(root, TG_ARGV, TG_OP, new, old) i;
+    elsif TG_ARGV[4] <> '' then
+      select i.new_image, i.old_image into new_image, old_image from notifyql.images(root, TG_ARGV, TG_OP, new, old) i;
     else
       new_image := notifyql.image(new);
       old_image := notifyql.image(old);
@@ -309,9 +307,7 @@ begin
       new_image := null;
       old_image := null;
       raise program_limit_exceeded; -- a log row has at most a gigabyte, and what should a subscriber do with it
-    elsif (case when strpos(TG_ARGV[3], 'p') > 0 then notifyql.has_tenant(TG_ARGV)
-                else (pg_identify_object_as_address('pg_class'::regclass, TG_RELID, TG_ARGV[2]::integer)).object_names[3]
-                     = TG_ARGV[1] end) then
+    elsif (pg_identify_object_as_address('pg_class'::regclass, root, TG_ARGV[2]::integer)).object_names[3] = TG_ARGV[1] then
       -- concat takes the type's output function, never a cast, so it runs nobody's code.
       if TG_ARGV[1] = 'tenant_id' then
         new_tenant := concat(new.tenant_id);
@@ -329,24 +325,22 @@ begin
       old_image := null;
     end if;
     select t.new_tenant, t.old_tenant into new_tenant, old_tenant
-      from notifyql.slow_tenants(TG_RELID, TG_ARGV, TG_OP, new, old) t;
+      from notifyql.slow_tenants(root, TG_RELID, TG_ARGV, TG_OP, new, old) t;
   end;
 
   insert into notifyql.change as c
-    (slot, watch, op, flags, shared, tenant, old_tenant, leaf, old_ctid, new_ctid, old, new)
-  select (date_part('epoch', clock_timestamp())::bigint / w.slot_seconds) % 10, w.id, left(TG_OP, 1)::"char",
-         -- Within another statement, which may log its own row only later; or of a row that this transaction changed before.
-         case when pg_trigger_depth() > 1 or age(old.xmin) <= 0 then failed | 2 else failed end, w.shared,
-         new_tenant, old_tenant, TG_RELID, old.ctid, new.ctid, old_image, new_image
-    from notifyql.watch w
-   where w.id = TG_ARGV[0]::integer and w.confirmed
-     and (w.rel_oid = TG_RELID or w.partitioned and notifyql.is_part(TG_RELID, w.rel_oid))
+    (watch, op, flags, shared, tenant, old_tenant, leaf, old_ctid, new_ctid, old, new)
+  values
+    (TG_ARGV[0]::integer, left(TG_OP, 1)::"char",
+     -- 2: within another statement, which may log its own row only later; or a row that this transaction changed before
+     case when pg_trigger_depth() > 1 or age(old.xmin) <= 0 then failed | 2 else failed end, TG_ARGV[1] = '',
+     new_tenant, old_tenant, TG_RELID, old.ctid, new.ctid, old_image, new_image)
   returning notifyql.announce(c) into done;
   return null;
 end
 $$;
 
--- truncated is the statement trigger for TRUNCATE, which concerns every tenant.
+-- truncated is the statement trigger for TRUNCATE, which concerns every tenant. Its argument is the watch's id.
 create function notifyql.truncated() returns trigger
 language plpgsql
 security definer
@@ -355,16 +349,11 @@ as $$
 declare
   done boolean;
 begin
-  if to_regclass('notifyql.ready') is null then
-    return null;
+  if notifyql.root(TG_ARGV[0], TG_RELID) is not null then
+    insert into notifyql.change as c (watch, op, flags, shared, leaf)
+    values (TG_ARGV[0]::integer, 'T', case when pg_trigger_depth() > 1 then 2 else 0 end, true, TG_RELID)
+    returning notifyql.announce(c) into done;
   end if;
-  insert into notifyql.change as c (slot, watch, op, flags, shared, leaf)
-  select (date_part('epoch', clock_timestamp())::bigint / w.slot_seconds) % 10, w.id, 'T',
-         case when pg_trigger_depth() > 1 then 2 else 0 end, true, TG_RELID
-    from notifyql.watch w
-   where w.id = TG_ARGV[0]::integer and w.confirmed
-     and (w.rel_oid = TG_RELID or w.partitioned and notifyql.is_part(TG_RELID, w.rel_oid))
-  returning notifyql.announce(c) into done;
   return null;
 end
 $$;

@@ -5,6 +5,7 @@ drop function notifyql.refusal(regclass, boolean);
 drop function notifyql.forget(regclass);
 drop function notifyql.confirm(regclass, smallint, boolean, smallint[], text, text, boolean);
 drop function notifyql.reserve(regclass);
+drop function notifyql.believe(integer, oid);
 drop function notifyql.say_watched(integer);
 drop function notifyql.has_triggers(regclass, text[]);
 drop function notifyql.watch_args(integer, regclass, smallint, boolean, smallint[], text, text, boolean);

@@ -44,10 +44,9 @@ as $$
     id::text,
     coalesce((select attname::text from pg_attribute where attrelid = tbl and attnum = tenant_attnum), ''),
     coalesce(tenant_attnum, 0)::text,
-    concat(case when relkind = 'p' then 'p' end, case when notifyql.needs_pins(tbl) then 's' end,
-           case when exclude <> '{}' then 'x' end),
-    jsonb_build_object('shared', shared, 'exclude', exclude, 'type_name', type_name, 'field_name', field_name,
-                       'ignore_rls', ignore_rls)::text]
+    concat(case when relkind = 'p' then 'p' end, case when notifyql.needs_pins(tbl) then 's' end),
+    case when exclude <> '{}' then exclude::text else '' end,
+    jsonb_build_object('shared', shared, 'type_name', type_name, 'field_name', field_name, 'ignore_rls', ignore_rls)::text]
     from pg_class where oid = tbl
 $$;
 
@@ -76,6 +75,23 @@ as $$
   select pg_notify(channel, concat('[1,"W",', id, ']')) from notifyql.secret
 $$;
 
+-- believe makes or drops the view by which capture believes a watch: see notifyql.root.
+create function notifyql.believe(id integer, tbl oid) returns void
+language plpgsql
+as $$
+declare
+  view name;
+begin
+  for view in select relname from pg_class
+               where relnamespace = 'notifyql'::regnamespace and relkind = 'v' and relname ~ format('^watch_%s_[0-9]+$', id) loop
+    execute format('drop view notifyql.%I', view);
+  end loop;
+  if tbl is not null then
+    execute format('create view notifyql.%I as select slot from notifyql.ready', format('watch_%s_%s', id, tbl));
+  end if;
+end
+$$;
+
 -- reserve gives the table's id, a new one if it has none.
 create function notifyql.reserve(tbl regclass) returns integer
 language plpgsql
@@ -86,11 +102,10 @@ declare
   result integer;
 begin
   -- A restored dump may have left the id of a table by this name, or of another by this oid.
-  delete from notifyql.watch where rel = tbl and rel_oid <> tbl or rel_oid = tbl and rel <> tbl;
-  insert into notifyql.watch (rel, rel_oid, slot_seconds)
-  select tbl, tbl, s.slot_seconds from notifyql.setting s
-      on conflict (rel) do nothing
-  returning id into result;
+  for result in delete from notifyql.watch where rel = tbl and rel_oid <> tbl or rel_oid = tbl and rel <> tbl returning id loop
+    perform notifyql.believe(result, null);
+  end loop;
+  insert into notifyql.watch (rel, rel_oid) values (tbl, tbl) on conflict (rel) do nothing returning id into result;
   if not found then
     select id into result from notifyql.watch where rel = tbl for update;
   end if;
@@ -125,7 +140,6 @@ begin
          type_name     = confirm.type_name,
          field_name    = confirm.field_name,
          ignore_rls    = confirm.ignore_rls,
-         partitioned   = strpos(args[4], 'p') > 0,
          confirmed     = true,
          xid           = pg_current_xact_id()
    where t.id = w.id
@@ -133,7 +147,8 @@ begin
          is distinct from
          (true, confirm.shared, confirm.tenant_attnum, nullif(args[2], ''), confirm.exclude, confirm.type_name,
           confirm.field_name, confirm.ignore_rls);
-  if found then
+  if found or to_regclass(concat('notifyql.watch_', w.id, '_', tbl::oid)) is null then
+    perform notifyql.believe(w.id, tbl);
     perform notifyql.say_watched(w.id);
   end if;
 end
@@ -156,6 +171,7 @@ begin
   if gone is null then
     return false;
   end if;
+  perform notifyql.believe(gone, null);
   perform notifyql.say_watched(gone);
   return true;
 end
@@ -272,8 +288,8 @@ begin
   execute format('drop trigger if exists " notifyql" on %s', tbl);
   execute format('drop trigger if exists " notifyql truncate" on %s', tbl);
   execute format('create trigger " notifyql" after insert or update or delete on %s '
-                 'for each row execute function notifyql.capture(%L, %L, %L, %L, %L)',
-                 tbl, args[1], args[2], args[3], args[4], args[5]);
+                 'for each row execute function notifyql.capture(%L, %L, %L, %L, %L, %L)',
+                 tbl, args[1], args[2], args[3], args[4], args[5], args[6]);
   execute format('create trigger " notifyql truncate" after truncate on %s '
                  'for each statement execute function notifyql.truncated(%L)', tbl, args[1]);
   execute format('alter table %s enable always trigger " notifyql", enable always trigger " notifyql truncate"', tbl);
@@ -312,7 +328,7 @@ select w.id,
        case
          when c.oid is null then 'the table is gone'
          when w.rel <> w.rel_oid then 'the database was restored: watch the table again'
-         when not w.confirmed then 'watching it was not finished: watch the table again'
+         when not w.confirmed or to_regclass(concat('notifyql.watch_', w.id, '_', w.rel_oid)) is null then 'watching it was not finished: watch the table again'
          when (select count(*) from pg_trigger t
                 where t.tgrelid = w.rel and t.tgname in (' notifyql', ' notifyql truncate') and t.tgenabled = 'A') < 2
            then 'its triggers are disabled or gone: watch the table again'

@@ -31,10 +31,8 @@ begin
       using errcode = 'invalid_parameter_value', hint = 'Pass tenant => ''…'', or shared => true for every tenant.';
   end if;
 
-  insert into notifyql.change as c (slot, watch, op, shared, tenant, channel, event_type, new)
-  select (date_part('epoch', clock_timestamp())::bigint / s.slot_seconds) % 10, 0, 'E',
-         publish.shared, publish.tenant, publish.channel, publish.event_type, event
-    from notifyql.setting s
+  insert into notifyql.change as c (watch, op, shared, tenant, channel, event_type, new)
+  values (0, 'E', publish.shared, publish.tenant, publish.channel, publish.event_type, event)
   returning notifyql.announce(c) into done;
 end
 $$;

@@ -65,6 +65,9 @@ func columns(version int) []kindOfColumn {
 		return s + zone
 	})
 	intervals := from([]string{"P1M", "P30D", "PT720H", "P1Y2M3DT4H5M6.5S", "P1D", "PT24H", "P-1D", "P1DT-24H", "PT0S", "PT0.000001S", "PT-0.5S", "P-1Y2M", "P100Y", "PT1000H", "P2W"})
+	if version >= 17 {
+		intervals = rapid.OneOf(intervals, from([]string{"infinity", "-infinity"}))
+	}
 	bytea := from([]string{`\x`, `\x00`, `\xff`, `\x00ff`, `\xdeadbeef`, `\x61`})
 	inets := from([]string{"10.0.0.1", "10.0.0.0/8", "::1", "2001:db8::/32"})
 	documents := from([]string{

@@ -164,12 +164,13 @@ func (c *conn) start(s *subscription, op Operation) {
 	c.queue(s)
 }
 
+// stop closes the stream of s, unless the writer is at it, which then does, or the operation has just ended by itself.
 func (c *conn) stop(s *subscription) {
 	c.mu.Lock()
+	ours := !s.stopped && !s.pulling
 	s.stopped = true
-	pulling := s.pulling
 	c.mu.Unlock()
-	if !pulling {
+	if ours {
 		s.stream.Close()
 	}
 }

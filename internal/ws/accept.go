@@ -41,14 +41,28 @@ const (
 	// pingsPerSecond is how fast a client's pings are read, after as many at once.
 	pingsPerSecond = 50
 	// closeTimeout is how long a peer may take to answer a close frame.
-	closeTimeout  = 5 * time.Second
-	silentTimeout = time.Second
+	closeTimeout      = 5 * time.Second
+	shortCloseTimeout = time.Second
 )
 
 // Accept makes a Socket of a WebSocket handshake. On error it has answered the request. A client that asks for no
 // subprotocol of ours is accepted, so that Serve can tell it so with 4406. The handler may return while the socket is in
 // use: nothing of the request is kept, which saves its memory.
 func Accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (Socket, error) {
+	return accept(w, r, o)
+}
+
+// Refuse accepts a WebSocket only to close it. Clients come back after 1012 and 1013, but many take a handshake that is
+// answered with an HTTP status for a mistake of their own and give up. On error the request has been answered.
+func Refuse(w http.ResponseWriter, r *http.Request, o AcceptOptions, why *CloseError) error {
+	s, err := accept(w, r, o)
+	if err != nil {
+		return err
+	}
+	return s.close(why.Code, why.Reason, shortCloseTimeout)
+}
+
+func accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*socket, error) {
 	h := &handover{ResponseWriter: w}
 	s := &socket{pings: newBucket(pingsPerSecond, pingsPerSecond)}
 	mode := websocket.CompressionDisabled
@@ -213,11 +227,14 @@ func (s *socket) Heard() uint64 { return s.conn.heard.Load() }
 // Close waits for the peer's close frame, but never longer than closeTimeout: the library by itself would wait for ever
 // for the rest of a message that the peer has begun. A peer that is closed because it is silent is hardly waited for.
 func (s *socket) Close(code int, reason string) error {
-	s.conn.in.closing.Store(true)
-	wait := closeTimeout
 	if code == CodeTimeout {
-		wait = silentTimeout
+		return s.close(code, reason, shortCloseTimeout)
 	}
+	return s.close(code, reason, closeTimeout)
+}
+
+func (s *socket) close(code int, reason string, wait time.Duration) error {
+	s.conn.in.closing.Store(true)
 	_ = s.conn.SetDeadline(time.Now().Add(wait))
 	return s.ws.Close(websocket.StatusCode(code), truncate(reason, maxReason))
 }

@@ -1,37 +1,119 @@
 package ws
 
 import (
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/notifyql/notifyql/test/npm"
 )
 
-// The real graphql-ws client: results, errors, completion, and a restart of the server that it does not notice but for
-// the reconnection.
+// The real graphql-ws client, lazy and eager: results, errors, completion from either side, and a restart of the server
+// of which its subscriptions see nothing but the events.
 func TestGraphQLWSClient(t *testing.T) {
 	t.Parallel()
+	for _, lazy := range []bool{true, false} {
+		t.Run(fmt.Sprintf("lazy=%v", lazy), func(t *testing.T) {
+			t.Parallel()
+			f := newFake()
+			s := newServer(t, f, AcceptOptions{}, Options{})
+			c := npm.Start(t, "graphql-ws", s.url(), map[string]any{
+				"lazy": lazy, "connectionParams": map[string]any{"tenantId": "acme"}, "retryMilliseconds": 10, "retryAttempts": 1000,
+			})
+			if !lazy {
+				c.Want(`{"event":"connected"}`)
+			}
+			c.Subscribe("orders", "orders")
+			if lazy {
+				c.Want(`{"event":"connected"}`)
+			}
+			orders := <-f.started
+			if got := f.inits[0]; got != `{"tenantId":"acme"}` {
+				t.Errorf("payload %s", got)
+			}
+			orders.add(`{"data":{"n":1}}`, `{"data":null,"errors":[{"message":"half"}]}`)
+			c.Want(`{"event":"next","id":"orders","payload":{"data":{"n":1}}}`,
+				`{"event":"next","id":"orders","payload":{"data":null,"errors":[{"message":"half"}]}}`)
+
+			c.Subscribe("q", "query { serverInfo }")
+			c.Want(`{"event":"next","id":"q","payload":{"data":{"ok":true}}}`, `{"event":"complete","id":"q"}`)
+			<-f.started
+			c.Subscribe("m", "mutation { no }")
+			c.Want(`{"event":"next","id":"m","payload":{"data":{"ok":true}}}`, `{"event":"complete","id":"m"}`)
+			<-f.started
+			c.Subscribe("f", "fail")
+			c.Want(`{"event":"error","id":"f","payload":[{"message":"no such field"}]}`)
+			<-f.started
+			c.Subscribe("other", "other")
+			other := <-f.started
+
+			s.restart()
+			c.Want(`{"event":"closed","payload":{"code":1012,"reason":"Service restart"}}`)
+			c.Until("connected") // some tries may have met the server while it was down
+			byTopic := map[string]*fakeStream{}
+			for range 2 {
+				st := <-f.started
+				byTopic[st.op.Query] = st
+			}
+			byTopic["orders"].add(`{"data":{"n":2}}`)
+			c.Want(`{"event":"next","id":"orders","payload":{"data":{"n":2}}}`)
+			byTopic["other"].end(io.EOF)
+			c.Want(`{"event":"complete","id":"other"}`)
+			other.add(`{"data":"of the old connection"}`)
+
+			c.Do(map[string]any{"do": "complete", "id": "orders"})
+			c.Want(`{"event":"complete","id":"orders"}`)
+			if !lazy {
+				c.Do(map[string]any{"do": "dispose"})
+			}
+			c.Want(`{"event":"closed","payload":{"code":1000,"reason":"Normal Closure"}}`)
+			if err := s.end(); err != nil {
+				t.Errorf("the client closed normally: %v", err)
+			}
+		})
+	}
+}
+
+// What docs/protocol.md says that graphql-ws does with each close code, it does.
+func TestCloseCodesInTheDocs(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile(`(?m)^\| (\d{4}) \| ([^|]*) \| [^|]* \| (retries|final)[^|]* \|`).FindAllStringSubmatch(string(doc), -1)
+	if len(rows) < 15 {
+		t.Fatalf("the table has %d rows", len(rows))
+	}
 	f := newFake()
 	s := newServer(t, f, AcceptOptions{}, Options{})
-	c := npm.Start(t, "graphql-ws", s.url(), map[string]any{
-		"connectionParams": map[string]any{"tenantId": "acme"}, "retryMilliseconds": 10,
-	})
-	c.Subscribe("orders", "orders")
-	c.Want(`{"event":"connected"}`)
-	orders := <-f.started
-	orders.add(`{"data":{"n":1}}`, `{"data":{"n":2}}`)
-	c.Want(`{"event":"next","id":"orders","payload":{"data":{"n":1}}}`, `{"event":"next","id":"orders","payload":{"data":{"n":2}}}`)
-
-	c.Subscribe("q", "query { serverInfo }")
-	c.Want(`{"event":"next","id":"q","payload":{"data":{"ok":true}}}`, `{"event":"complete","id":"q"}`)
-	c.Subscribe("f", "fail")
-	c.Want(`{"event":"error","id":"f","payload":[{"message":"no such field"}]}`)
-	<-f.started
-	<-f.started
-
-	s.stop(Restarting())
-	c.Want(`{"event":"closed","payload":{"code":1012,"reason":"Service restart"}}`)
-	s.served.Wait()
-	if _, streams := f.open(); streams != 0 {
-		t.Errorf("%d streams are left", streams)
+	c := npm.Start(t, "graphql-ws", s.url(), map[string]any{"retryMilliseconds": 1, "retryAttempts": 1000})
+	for _, row := range rows {
+		code, _ := strconv.Atoi(row[1])
+		c.Subscribe(row[1], "topic")
+		<-f.started
+		s.kick(&CloseError{code, row[2]})
+		for !strings.Contains(string(c.Until("closed").Payload), `"code":`+row[1]) {
+			continue // it closes what has no subscription
+		}
+		got := "retries"
+		for e := c.Event(); e.Event != "connected"; e = c.Event() {
+			if e.Event == "error" {
+				got = "final"
+				break
+			}
+		}
+		if got != row[3] {
+			t.Errorf("%d: the docs say %s, graphql-ws: %s", code, row[3], got)
+		}
+		if got == "retries" {
+			<-f.started
+			c.Do(map[string]any{"do": "complete", "id": row[1]})
+			c.Until("complete")
+		}
 	}
 }

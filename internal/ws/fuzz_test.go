@@ -177,11 +177,11 @@ func acceptConn(t testing.TB, c net.Conn) *socket {
 	r.Header.Set("Sec-WebSocket-Version", "13")
 	r.Header.Set("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
 	r.Header.Set("Sec-WebSocket-Protocol", transportWS)
-	s, err := Accept(hijacked{httptest.NewRecorder(), c}, r, AcceptOptions{})
+	s, err := accept(hijacked{httptest.NewRecorder(), c}, r, AcceptOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.(*socket)
+	return s
 }
 
 type hijacked struct {

@@ -32,7 +32,7 @@ func newServer(t testing.TB, f *fake, a AcceptOptions, o Options) *server {
 		s.served.Add(1) // before the client knows
 		s.mu.Unlock()
 		if down {
-			http.Error(w, "down", http.StatusServiceUnavailable)
+			_ = Refuse(w, r, a, Restarting())
 			s.served.Done()
 			return
 		}
@@ -59,11 +59,14 @@ func newServer(t testing.TB, f *fake, a AcceptOptions, o Options) *server {
 }
 
 // restart ends all sockets as a server does that goes down, and takes new ones when every old one is gone.
-func (s *server) restart() {
+func (s *server) restart() { s.kick(Restarting()) }
+
+// kick closes all sockets, and takes new ones when every old one is gone.
+func (s *server) kick(e *CloseError) {
 	s.mu.Lock()
 	s.down = true
 	s.mu.Unlock()
-	s.stop(Restarting())
+	s.stop(e)
 	s.served.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -75,7 +75,7 @@ func (p *Plan) changes(r *result, f *batchField, changes []subs.Matched) {
 		if n > 0 {
 			r.buf = append(r.buf, ',')
 		}
-		r.path = []any{p.root.key, f.key, n}
+		r.list, r.at = f.selection, n
 		p.change(r, f.fields, &m.Match, m.Effect)
 		n++
 	}

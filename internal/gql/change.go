@@ -63,7 +63,20 @@ type fieldError struct {
 type result struct {
 	buf  []byte
 	errs []fieldError
-	path []any // of the change being written
+	list *selection // of a batch: where the change being written is
+	at   int        // and at which place
+}
+
+// path is that of a field of the change being written.
+func (p *Plan) path(r *result, fields ...string) []any {
+	path := []any{p.root.key}
+	if r.list != nil {
+		path = append(path, r.list.key, r.at)
+	}
+	for _, f := range fields {
+		path = append(path, f)
+	}
+	return path
 }
 
 // finish gives the result: errors first, as graphql-js does.
@@ -92,7 +105,7 @@ func (p *Plan) encodeChange(m *subs.Match, e subs.Effect) []byte {
 	if e == subs.Failed {
 		return p.failure(failed(m))
 	}
-	r := &result{buf: append(make([]byte, 0, p.size(p.fields, m.Change)), p.prefix...), path: []any{p.root.key}}
+	r := &result{buf: append(make([]byte, 0, p.size(p.fields, m.Change)), p.prefix...)}
 	p.change(r, p.fields, m, e)
 	r.buf = append(r.buf, '}', '}')
 	return r.finish()
@@ -234,7 +247,7 @@ func (p *Plan) row(r *result, f *changeField, row *change.Row) {
 }
 
 func (p *Plan) rowError(r *result, f *changeField, rf *rowField, code, message string) {
-	r.errs = append(r.errs, fieldError{code, message, rf.selection, append(slices.Clone(r.path), f.key, rf.key)})
+	r.errs = append(r.errs, fieldError{code, message, rf.selection, p.path(r, f.key, rf.key)})
 }
 
 // changedFields writes the names of the fields whose raw values differ.
@@ -269,7 +282,7 @@ func (p *Plan) rowKey(r *result, f *changeField, row *change.Row) {
 	for _, i := range p.table.key {
 		raw, ok := p.table.columns[i].filter.Raw(row)
 		if !ok {
-			r.errs = append(r.errs, fieldError{codeValue, "The row lacks a column of its primary key.", f.selection, append(slices.Clone(r.path), f.key)})
+			r.errs = append(r.errs, fieldError{codeValue, "The row lacks a column of its primary key.", f.selection, p.path(r, f.key)})
 			r.buf = append(r.buf, "null"...)
 			return
 		}

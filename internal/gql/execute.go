@@ -68,7 +68,7 @@ func (q query) get(field string, args map[string]any) any {
 		}
 		return nil
 	case "_service":
-		return service{q.schema}
+		return service(q)
 	case "_entities":
 		return q.schema.entities(args)
 	case "serverInfo":

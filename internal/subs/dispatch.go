@@ -114,11 +114,14 @@ func (h *Hub) parse(c *change.Change, buf *rows) parsed {
 	return parsed{change: &broken}
 }
 
+// keep gives the change memory of its own: beside it in its transaction may be much that concerns nobody.
 func (p *parsed) keep() {
 	if p.kept {
 		return
 	}
 	p.kept = true
+	own := *p.change
+	p.change = &own
 	for _, row := range []**change.Row{&p.old, &p.new} {
 		if *row != nil {
 			own := (*row).Clone()

@@ -103,10 +103,12 @@ func (g *group) encode(e *entry) (frame []byte, done bool) {
 		return e.frame, true
 	}
 	if e.started.CompareAndSwap(false, true) {
-		g.hub.background(func(ctx context.Context) {
-			e.frame = g.encodeEntry(ctx, e)
-			e.ready.Store(true)
-			g.wakeAll()
+		g.hub.background(g, func(ctx context.Context) {
+			frame := g.encodeEntry(ctx, e)
+			if ctx.Err() == nil { // else the resolver was cut short
+				e.frame = frame
+				e.ready.Store(true)
+			}
 		})
 	}
 	return nil, false

@@ -95,17 +95,17 @@ func New(o Options) *Hub {
 	}
 }
 
-// Close ends all readers with ErrClosed and waits for background work to end.
+// Close ends all readers with ErrClosed, after what is ready for them, and waits for background work to end.
 func (h *Hub) Close() {
 	h.mu.Lock()
 	h.closed = true
 	h.mu.Unlock()
-	for _, g := range h.allGroups() {
-		g.end(ErrClosed)
-	}
 	h.workMu.Lock() // no work begins after this
 	h.stop()
 	h.workMu.Unlock()
+	for _, g := range h.allGroups() {
+		g.end(ErrClosed)
+	}
 	h.work.Wait()
 }
 
@@ -235,8 +235,9 @@ func (h *Hub) Stats() Stats {
 	}
 }
 
-// background runs f in a goroutine of the hub's, a bounded number at once. It does nothing once the hub is closed.
-func (h *Hub) background(f func(ctx context.Context)) {
+// background runs f in a goroutine of the hub's, a bounded number at once, and then wakes the readers of g. It does nothing
+// once the hub is closed; they are woken all the same, to find that out.
+func (h *Hub) background(g *group, f func(ctx context.Context)) {
 	h.workMu.Lock()
 	defer h.workMu.Unlock()
 	if h.ctx.Err() != nil {
@@ -245,6 +246,7 @@ func (h *Hub) background(f func(ctx context.Context)) {
 	h.work.Add(1)
 	go func() {
 		defer h.work.Done()
+		defer g.wakeAll()
 		select {
 		case h.slot <- struct{}{}:
 			defer func() { <-h.slot }()

@@ -38,7 +38,7 @@ func (g *group) page(e *entry, number int, after *change.Change) *page {
 	if len(g.pages) > maxPages { // who waits for it holds it
 		g.pages = slices.Delete(g.pages, 0, 1)
 	}
-	g.hub.background(func(ctx context.Context) { g.read(ctx, p, after) })
+	g.hub.background(g, func(ctx context.Context) { g.read(ctx, p, after) })
 	return p
 }
 
@@ -55,7 +55,6 @@ func (g *group) read(ctx context.Context, p *page, after *change.Change) {
 		cs, more, err := g.hub.o.History.Txn(ctx, p.of.xid, after, p.of.stub, g.plan.Topic(), g.tenants(), g.hub.o.PageRows)
 		if err == nil {
 			g.fill(ctx, p, cs, more)
-			g.wakeAll()
 			return
 		}
 		if ctx.Err() != nil || !g.live() {
@@ -100,6 +99,9 @@ func (g *group) fill(ctx context.Context, p *page, cs []change.Change, more bool
 	if len(all.entries) > 0 || g.batcher != nil && !more && (p.number > 0 || p.of.begun) {
 		all.complete = !more
 		frames = append(frames, g.encodeBatch(ctx, &all))
+	}
+	if g.plan.Blocks() && ctx.Err() != nil { // resolvers were cut short
+		return
 	}
 	g.hub.matched.Add(int64(len(frames)))
 	g.mu.Lock()

@@ -52,6 +52,9 @@ func (r *Reader) Next(dst [][]byte, limit int) ([][]byte, error) {
 			}
 			limit -= len(dst) - before
 			if !done {
+				if limit > 0 && r.g.hub.ctx.Err() != nil { // what is missing will not come
+					return dst, ErrClosed
+				}
 				r.startRest(batch[i+1 : n])
 				return dst, nil
 			}

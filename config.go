@@ -59,9 +59,9 @@ type Limits struct {
 	Subscriptions    int           // of one socket at once; default 100
 	MessageBytes     int64         // of a client's message; default 1 MiB
 	MessagesPerSec   int           // of one socket; default 100
-	InitTimeout      time.Duration // until connection_init; default 3 s
+	InitTimeout      time.Duration // until connection_init; default 10 s
 	PingInterval     time.Duration // keep-alive; default 20 s
-	PongTimeout      time.Duration // for the answer; default 10 s
+	PongTimeout      time.Duration // for the answer; default 15 s
 	TailBytes        int64         // of transactions kept in memory for subscribers; default 64 MiB
 	ResolverTimeout  time.Duration // of a field's Resolve; default 5 s
 	HTTPRequestBytes int64         // of a POST; default 1 MiB
@@ -88,9 +88,9 @@ func (l Limits) withDefaults() Limits {
 		v *time.Duration
 		d time.Duration
 	}{
-		{&l.InitTimeout, 3 * time.Second},
+		{&l.InitTimeout, 10 * time.Second},
 		{&l.PingInterval, 20 * time.Second},
-		{&l.PongTimeout, 10 * time.Second},
+		{&l.PongTimeout, 15 * time.Second},
 		{&l.ResolverTimeout, 5 * time.Second},
 	} {
 		if *d.v <= 0 {

@@ -61,18 +61,15 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this address takes WebSockets with the subprotocol graphql-transport-ws", http.StatusUpgradeRequired)
 		return
 	}
-	select {
-	case <-s.ready:
-	default:
-		unavailable(w, "the server is starting: it has yet to reach its database; try again")
-		return
-	}
-	if !s.sockets.enter() {
-		unavailable(w, "the server has no room for another connection, or is shutting down; try again")
+	accept := ws.AcceptOptions{Origins: s.cfg.Origins, MaxMessageBytes: s.cfg.Limits.MessageBytes}
+	if no := s.admit(); no != nil {
+		if err := ws.Refuse(w, r, accept, no); err != nil {
+			s.log.Debug("a socket was refused", "remote", r.RemoteAddr, "error", err)
+		}
 		return
 	}
 	defer s.sockets.leave()
-	socket, err := ws.Accept(w, r, ws.AcceptOptions{Origins: s.cfg.Origins, MaxMessageBytes: s.cfg.Limits.MessageBytes})
+	socket, err := ws.Accept(w, r, accept)
 	if err != nil {
 		s.log.Debug("a socket was not accepted", "remote", r.RemoteAddr, "error", err)
 		return // Accept has answered
@@ -85,9 +82,14 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	s.log.Debug("a socket closed", "remote", r.RemoteAddr, "why", err)
 }
 
-func unavailable(w http.ResponseWriter, why string) {
-	w.Header().Set("Retry-After", "1")
-	http.Error(w, why, http.StatusServiceUnavailable)
+// admit lets a socket in, or says why it has to come back later. Who is let in leaves.
+func (s *Server) admit() *ws.CloseError {
+	select {
+	case <-s.ready:
+	default:
+		return &ws.CloseError{Code: ws.CodeTryAgainLater, Reason: "The server is starting"}
+	}
+	return s.sockets.enter()
 }
 
 // service is what one socket is served with.

@@ -27,17 +27,21 @@ func (s *sockets) init(limit int) {
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 }
 
-// enter reports whether a socket may be opened. Who may, calls leave at its end.
-func (s *sockets) enter() bool {
+// enter lets a socket be opened, or says why not. Who may, calls leave at its end.
+func (s *sockets) enter() *ws.CloseError {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining || s.open >= s.limit {
+	switch {
+	case s.draining:
 		s.refused++
-		return false
+		return ws.Restarting()
+	case s.open >= s.limit:
+		s.refused++
+		return &ws.CloseError{Code: ws.CodeTryAgainLater, Reason: "The server has no room for another connection"}
 	}
 	s.open++
 	s.total++
-	return true
+	return nil
 }
 
 func (s *sockets) leave() {

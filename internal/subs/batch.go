@@ -49,7 +49,7 @@ func (h *Hub) complete() {
 // send puts a batch into its group's list, as a record of its own in the tail. h.mu is held.
 func (h *Hub) send(g *group, b *batch) {
 	rec := &record{size: b.size}
-	h.add(rec, g, &entry{rec: rec, batch: b})
+	h.add(rec, g, &entry{rec: rec, size: b.size, batch: b})
 	h.remember(rec)
 }
 

@@ -40,15 +40,36 @@ func (h *Hub) remember(rec *record) {
 	}
 	h.tail.push(rec)
 	h.bytes.Add(rec.size)
+	h.shrink()
+}
+
+func (h *Hub) shrink() {
 	for h.bytes.Load() > h.o.TailBytes && h.tail.len() > 1 {
 		h.evict()
 	}
+}
+
+// encoded counts a frame that is larger than what was counted for its entry: a document can show a value many times.
+func (h *Hub) encoded(e *entry) {
+	more := int64(len(e.frame)) - e.size
+	if more <= 0 {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if e.rec.gone {
+		return
+	}
+	e.rec.size += more
+	h.bytes.Add(more)
+	h.shrink()
 }
 
 // evict drops the oldest transaction. Readers that have yet to read it will find out.
 func (h *Hub) evict() {
 	rec := h.tail.front()
 	h.tail.pop()
+	rec.gone = true
 	for _, g := range rec.groups {
 		g.evict(rec)
 	}
@@ -150,13 +171,13 @@ func (h *Hub) offer(rec *record, g *group, p *parsed) {
 	}
 	p.keep()
 	h.matched.Add(1)
-	e, size := &entry{rec: rec, effect: effect, change: p.change, old: p.old, new: p.new}, int64(p.change.Size())
+	e := &entry{rec: rec, size: int64(p.change.Size()), effect: effect, change: p.change, old: p.old, new: p.new}
 	if g.batcher != nil {
-		h.collect(g, e, size+entryBytes)
+		h.collect(g, e, e.size+entryBytes)
 		return
 	}
 	h.add(rec, g, e)
-	rec.size += size
+	rec.size += e.size
 }
 
 func (h *Hub) dispatchStub(rec *record, t *change.Txn) {

@@ -32,6 +32,7 @@ type group struct {
 // entry is one matched change, or a stub, in a group's list.
 type entry struct {
 	rec      *record
+	size     int64 // as counted in rec, but for entryBytes
 	effect   Effect
 	change   *change.Change
 	old, new *change.Row
@@ -96,7 +97,10 @@ func (g *group) wakeAll() {
 // The frame is nil for what is not to be sent.
 func (g *group) encode(e *entry) (frame []byte, done bool) {
 	if !g.plan.Blocks() {
-		e.once.Do(func() { e.frame = g.encodeEntry(g.hub.ctx, e) })
+		e.once.Do(func() {
+			e.frame = g.encodeEntry(g.hub.ctx, e)
+			g.hub.encoded(e)
+		})
 		return e.frame, true
 	}
 	if e.ready.Load() {
@@ -107,6 +111,7 @@ func (g *group) encode(e *entry) (frame []byte, done bool) {
 			frame := g.encodeEntry(ctx, e)
 			if ctx.Err() == nil { // else the resolver was cut short
 				e.frame = frame
+				g.hub.encoded(e)
 				e.ready.Store(true)
 			}
 		})

@@ -16,7 +16,7 @@ import (
 
 // Options bound a Hub. The zero value has sane defaults.
 type Options struct {
-	TailBytes     int64         // of transactions and frames kept in memory; default 64 MiB
+	TailBytes     int64         // of transactions and frames kept in memory, and as much for pages of stubs; default 64 MiB
 	PageRows      int           // of a large transaction read at a time; default 256
 	Background    int           // encodings and page reads at once; default 8
 	EncodeTimeout time.Duration // for a resolver; default 5 s
@@ -57,6 +57,7 @@ type Hub struct {
 	topics map[change.Topic]*topic
 	groups map[groupKey]*group
 	tail   deque[*record]
+	pages  deque[*page] // of stubs, kept for readers to come
 
 	rows  rows       // scratch of Dispatch
 	woken []*group   // have got something; see takeWoken
@@ -64,6 +65,7 @@ type Hub struct {
 	open  []*group   // with an open batch, of that transaction
 
 	bytes     atomic.Int64 // of the tail
+	pageBytes int64        // of pages; guarded by mu
 	readers   atomic.Int64
 	matched   atomic.Int64
 	delivered atomic.Int64
@@ -83,6 +85,7 @@ type groupKey struct{ plan, tenants string }
 type record struct {
 	size   int64
 	groups []*group
+	gone   bool // out of the tail
 }
 
 // New returns a Hub. Close it.

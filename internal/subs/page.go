@@ -11,10 +11,18 @@ import (
 // maxPages bounds the pages of stubs that a group keeps for its readers; one that comes later reads again.
 const maxPages = 4
 
+// What a page costs beside its frames' text.
+const (
+	emptyPageBytes = 512
+	frameBytes     = 24
+)
+
 // page is a part of a transaction that is in the log only, as frames of one group.
 type page struct {
 	of     *entry
-	number int // in the transaction, from 0
+	group  *group
+	number int   // in the transaction, from 0
+	size   int64 // of the frames; guarded by Hub.mu
 
 	// set once, under group.mu, when done
 	done   bool
@@ -33,7 +41,7 @@ func (g *group) page(e *entry, number int, after *change.Change) *page {
 			return p
 		}
 	}
-	p := &page{of: e, number: number}
+	p := &page{of: e, group: g, number: number}
 	g.pages = append(g.pages, p)
 	if len(g.pages) > maxPages { // who waits for it holds it
 		g.pages = slices.Delete(g.pages, 0, 1)
@@ -55,6 +63,7 @@ func (g *group) read(ctx context.Context, p *page, after *change.Change) {
 		cs, more, err := g.hub.o.History.Txn(ctx, p.of.xid, after, p.of.stub, g.plan.Topic(), g.tenants(), g.hub.o.PageRows)
 		if err == nil {
 			g.fill(ctx, p, cs, more)
+			g.hub.keepPage(p)
 			return
 		}
 		if ctx.Err() != nil || !g.live() {
@@ -67,6 +76,33 @@ func (g *group) read(ctx context.Context, p *page, after *change.Change) {
 		case <-time.After(wait):
 			wait = min(2*wait, 2*time.Second)
 		}
+	}
+}
+
+// keepPage counts a page that has been read, and forgets the oldest ones for it: groups are many, and what is forgotten can
+// be read again. A reader holds on to its page.
+func (h *Hub) keepPage(p *page) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p.size = emptyPageBytes
+	for _, f := range p.frames {
+		p.size += int64(len(f)) + frameBytes
+	}
+	h.pages.push(p)
+	h.pageBytes += p.size
+	for h.pageBytes > h.o.TailBytes && h.pages.len() > 1 {
+		old := h.pages.front()
+		h.pages.pop()
+		h.pageBytes -= old.size
+		old.group.forget(old)
+	}
+}
+
+func (g *group) forget(p *page) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if i := slices.Index(g.pages, p); i >= 0 {
+		g.pages = slices.Delete(g.pages, i, i+1)
 	}
 }
 

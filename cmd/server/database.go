@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/notifyql/notifyql/internal/pg"
 	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
 
@@ -43,11 +44,11 @@ func (p *program) migrate(ctx context.Context, args []string) error {
 	switch rest[0] {
 	case "up":
 		if err := migrate.Up(ctx, s.databaseURL); err != nil {
-			return err
+			return explain(err, s.databaseURL)
 		}
 	case "down":
 		if err := migrate.Down(ctx, s.databaseURL, func(note string) { fmt.Fprintln(p.stderr, "notifyql: "+note) }); err != nil {
-			return err
+			return explain(err, s.databaseURL)
 		}
 	case "version":
 	default:
@@ -56,7 +57,7 @@ func (p *program) migrate(ctx context.Context, args []string) error {
 	}
 	v, err := migrate.Version(ctx, s.databaseURL)
 	if err != nil {
-		return err
+		return explain(err, s.databaseURL)
 	}
 	if v == 0 {
 		fmt.Fprintln(p.stdout, "nothing of notifyql is in the database")
@@ -151,6 +152,16 @@ func (p *program) tables(ctx context.Context, args []string) error {
 	})
 }
 
+// explain says in one line why there is no connection; other errors have been put into words already.
+func explain(err error, url string) error {
+	var failed *pgconn.ConnectError
+	var unusable *pgconn.ParseConfigError
+	if errors.As(err, &failed) || errors.As(err, &unusable) {
+		return pg.Explain(err, url)
+	}
+	return err
+}
+
 // withConn runs do over a connection, and puts what Postgres says of a failure into one line.
 func withConn(ctx context.Context, url string, do func(*pgx.Conn) error) error {
 	if url == "" {
@@ -158,7 +169,7 @@ func withConn(ctx context.Context, url string, do func(*pgx.Conn) error) error {
 	}
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
-		return err
+		return explain(err, url)
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it has served
 	if err := do(conn); err != nil {

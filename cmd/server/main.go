@@ -66,7 +66,8 @@ func (p *program) main(ctx context.Context, args []string) int {
 		case errors.Is(err, errUsage):
 			return 2
 		default:
-			fmt.Fprintf(p.stderr, "notifyql: %s\n", strings.TrimPrefix(err.Error(), "notifyql: "))
+			line := strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "notifyql: ")), " ")
+			fmt.Fprintf(p.stderr, "notifyql: %s\n", line)
 			return 1
 		}
 	}
@@ -85,9 +86,10 @@ func (p *program) usage(w io.Writer) {
 // flags returns a flag set that speaks as we do.
 func (p *program) flags(name, args string) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
-	fs.SetOutput(p.stderr)
+	fs.SetOutput(io.Discard) // parse says what is wrong
 	fs.Usage = func() {
-		fmt.Fprintf(p.stderr, "usage: notifyql %s\n", strings.TrimSpace(name+" [flags] "+args))
+		fs.SetOutput(p.stdout)
+		fmt.Fprintf(p.stdout, "usage: notifyql %s\n", strings.TrimSpace(name+" [flags] "+args))
 		fs.PrintDefaults()
 	}
 	return fs
@@ -95,13 +97,16 @@ func (p *program) flags(name, args string) *flag.FlagSet {
 
 // parse reads flags and exactly n other arguments, in any order.
 func (p *program) parse(fs *flag.FlagSet, args []string, n int) ([]string, error) {
+	help := fs.Usage
+	fs.Usage = func() {} // Parse would print it for a mistake too
 	var rest []string
 	for {
 		if err := fs.Parse(args); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
+				help()
 				return nil, err
 			}
-			return nil, errUsage
+			return nil, p.misused(fs, err.Error())
 		}
 		if fs.NArg() == 0 {
 			break
@@ -109,9 +114,12 @@ func (p *program) parse(fs *flag.FlagSet, args []string, n int) ([]string, error
 		rest, args = append(rest, fs.Arg(0)), fs.Args()[1:]
 	}
 	if len(rest) != n {
-		fmt.Fprintf(p.stderr, "notifyql %s: %d arguments, want %d\n", fs.Name(), len(rest), n)
-		fs.Usage()
-		return nil, errUsage
+		return nil, p.misused(fs, fmt.Sprintf("%d arguments, want %d", len(rest), n))
 	}
 	return rest, nil
+}
+
+func (p *program) misused(fs *flag.FlagSet, why string) error {
+	fmt.Fprintf(p.stderr, "notifyql %s: %s; `notifyql %s -h` says what it takes\n", fs.Name(), why, fs.Name())
+	return errUsage
 }

@@ -46,6 +46,10 @@ func TestABadCommandLineSaysWhatIsWrong(t *testing.T) {
 		"wrong level":      {[]string{"serve", "--log-level", "loud"}, nil, 1, "NOTIFYQL_LOG_LEVEL"},
 		"too many words":   {[]string{"watch", "a", "b"}, nil, 2, "2 arguments, want 1"},
 		"migrate sideways": {[]string{"migrate", "sideways"}, map[string]string{"DATABASE_URL": "postgres://x"}, 2, "none of up, down, version, sql"},
+		"no such flag":     {[]string{"serve", "--port", "1"}, nil, 2, "-port"},
+		"nobody there":     {[]string{"watch", "t"}, map[string]string{"DATABASE_URL": "postgres://127.0.0.1:1/x"}, 1, "is Postgres running there"},
+		"nor to migrate":   {[]string{"migrate", "up"}, map[string]string{"DATABASE_URL": "postgres://127.0.0.1:1/x"}, 1, "is Postgres running there"},
+		"no URL":           {[]string{"tables"}, map[string]string{"DATABASE_URL": "nonsense"}, 1, "want something like postgres://"},
 		"a port in use":    {[]string{"serve", "--bus", "memory"}, nil, 1, "NOTIFYQL_ADDR"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -61,10 +65,46 @@ func TestABadCommandLineSaysWhatIsWrong(t *testing.T) {
 			if code := p.main(context.Background(), c.args); code != c.code {
 				t.Errorf("exit %d, want %d", code, c.code)
 			}
-			if !strings.Contains(errs.String(), c.want) {
-				t.Errorf("said %q, want %q in it", errs, c.want)
+			if said := errs.String(); !strings.Contains(said, c.want) || strings.Count(last(said), "\n") != 1 {
+				t.Errorf("said %q, want a line with %q", said, c.want)
 			}
 		})
+	}
+}
+
+// last is what is said beside the log.
+func last(said string) string {
+	var rest strings.Builder
+	for line := range strings.Lines(said) {
+		if !strings.HasPrefix(line, "time=") {
+			rest.WriteString(line)
+		}
+	}
+	return rest.String()
+}
+
+// A password in the environment is in nothing that is printed.
+func TestPasswordsAreNotPrinted(t *testing.T) {
+	for _, url := range []string{"postgres://bob:hunter2@127.0.0.1:1/x", "postgres://bob:hunter2@a b/x", "host=127.0.0.1 port=none password=hunter2"} {
+		for _, c := range commands() {
+			if c.name == "serve" || c.name == "demo" || c.name == "tail" || c.name == "schema" {
+				continue // they would wait
+			}
+			p, out, errs := world(map[string]string{"DATABASE_URL": url, "NOTIFYQL_POOL_URL": url})
+			p.main(t.Context(), []string{c.name, "up"})
+			if strings.Contains(out.String()+errs.String(), "hunter2") {
+				t.Errorf("%s said %s%s", c.name, out, errs)
+			}
+		}
+		for _, c := range commands() {
+			for _, flag := range []string{"-h", "--no-such-flag"} {
+				p, out, errs := world(map[string]string{"DATABASE_URL": url, "NOTIFYQL_POOL_URL": url})
+				p.main(t.Context(), []string{c.name, flag})
+				if strings.Contains(out.String()+errs.String(), "hunter2") {
+					t.Errorf("%s %s said %s%s", c.name, flag, out, errs)
+				}
+			}
+		}
 	}
 }
 

@@ -51,7 +51,8 @@ func migrateWhenUp(ctx context.Context, url string, log *slog.Logger) error {
 	said := ""
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := migrate.Up(ctx, url)
-		if err == nil || !unreachable(err) {
+		again := unreachable(err)
+		if err = explain(err, url); !again {
 			return err
 		}
 		if text := err.Error(); text != said {

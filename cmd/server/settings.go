@@ -75,6 +75,7 @@ func (p *program) register(fs *flag.FlagSet, s *settings, names ...string) error
 			}
 		}
 		fs.Var(st.value, st.name, st.help+" ["+st.env+"]")
+		fs.Lookup(st.name).DefValue = st.fallback // for the help; what the environment says may be secret
 	}
 	return nil
 }

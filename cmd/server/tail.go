@@ -65,7 +65,9 @@ func (p *program) inProcess(ctx context.Context, fs *flag.FlagSet, args []string
 	if err := p.register(fs, &s, "database-url", "pool-url", "log-level", "log-format"); err != nil {
 		return err
 	}
-	s.logLevel = "warn"
+	if p.getenv("NOTIFYQL_LOG_LEVEL") == "" {
+		s.logLevel = "warn"
+	}
 	rest, err := p.parse(fs, args, n)
 	if err != nil {
 		return err

@@ -46,6 +46,16 @@ type explained struct {
 func (e *explained) Error() string { return e.text }
 func (e *explained) Unwrap() error { return e.cause }
 
+// Explain says in one line what is wrong with the database at a URL and what to do about it. It does not repeat the URL, which
+// may hold a password.
+func Explain(err error, databaseURL string) error {
+	config, parseErr := pgx.ParseConfig(databaseURL)
+	if parseErr != nil {
+		return badURL("DATABASE_URL", parseErr)
+	}
+	return explain(err, config)
+}
+
 // explain says in one line what is wrong and what to do about it; config is the connection that was meant.
 func explain(err error, config *pgx.ConnConfig) error {
 	if err == nil {
@@ -87,7 +97,7 @@ func explainServer(e *pgconn.PgError, config *pgx.ConnConfig, where string) stri
 	case "42501":
 		return fmt.Sprintf("%s: user %q may not do this (%s): make it a member of the role notifyql_…_server, which migrate up has created", where, config.User, e.Message)
 	case "53300":
-		return fmt.Sprintf("%s has no connection left for us: raise max_connections or lower NOTIFYQL_POOL_SIZE", where)
+		return fmt.Sprintf("%s has no connection left for us: raise max_connections, or end what holds them", where)
 	case "57P01", "57P02", "57P03":
 		return fmt.Sprintf("%s is going down or starting: %s", where, e.Message)
 	case "08P01":

@@ -5,6 +5,7 @@ package problems
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"regexp"
 	"slices"
@@ -129,20 +130,30 @@ func (h *handler) WithGroup(name string) slog.Handler {
 }
 
 func redactAttr(a slog.Attr) slog.Attr {
-	switch v := a.Value.Resolve(); v.Kind() {
+	v := a.Value.Resolve()
+	if v.Kind() != slog.KindGroup && secretKey.MatchString(a.Key) {
+		return slog.String(a.Key, "***")
+	}
+	switch v.Kind() {
 	case slog.KindString:
 		return slog.String(a.Key, Redact(v.String()))
 	case slog.KindAny:
-		if err, ok := v.Any().(error); ok {
-			return slog.String(a.Key, Redact(err.Error()))
+		// Whatever it is, it is logged as its text: what is inside could be secret.
+		return slog.String(a.Key, Redact(fmt.Sprint(v.Any())))
+	case slog.KindGroup:
+		group := slices.Clone(v.Group())
+		for i := range group {
+			group[i] = redactAttr(group[i])
 		}
+		return slog.Attr{Key: a.Key, Value: slog.GroupValue(group...)}
 	}
 	return a
 }
 
 var (
-	urlSecret   = regexp.MustCompile(`([a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@/]*@`)
-	wordSecret  = regexp.MustCompile(`(?i)\b(password|passwd|pwd|secret|token|authorization|sslpassword)(\s*[=:]\s*)("[^"]*"|'[^']*'|(?:bearer\s+)?[^\s,;]+)`)
+	urlSecret   = regexp.MustCompile(`([a-z][a-z0-9+.-]*://[^\s:/@]*):\S*@`)
+	wordSecret  = regexp.MustCompile(`(?i)(password|passwd|pwd|secret|token|authorization)("?\s*[=:]\s*)("(?:[^"\\]|\\.)*"|'[^']*'|(?:(?:bearer|basic)\s+)?[^\s,;&]+)`)
+	secretKey   = regexp.MustCompile(`(?i)(password|passwd|pwd|secret|token|authorization)$`)
 	channelName = regexp.MustCompile(`notifyql_[0-9a-f]{32}`)
 )
 

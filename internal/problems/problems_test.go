@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,11 @@ func TestRedact(t *testing.T) {
 		"Authorization: Bearer abc.def":                    "Authorization: ***",
 		"listen notifyql_0123456789abcdef0123456789abcdef": "listen notifyql_***",
 		"nothing to hide":                                  "nothing to hide",
+		"postgres://app:p@ss/wo:rd@db/x refused":           "postgres://app:***@db/x refused",
+		"postgres://app@db:5432/x refused":                 "postgres://app@db:5432/x refused",
+		`got {"password": "a\"b", "n": 1}`:                 `got {"password": ***, "n": 1}`,
+		"GET /?access_token=abc.def&x=1":                   "GET /?access_token=***&x=1",
+		"jwt_secret: abc":                                  "jwt_secret: ***",
 	} {
 		if got := Redact(in); got != want {
 			t.Errorf("Redact(%q) = %q, want %q", in, got, want)
@@ -63,5 +69,26 @@ func TestKindsAreBounded(t *testing.T) {
 	}
 	if len(list) > maxKinds+1 || total != 1000 {
 		t.Errorf("%d kinds, %d counted", len(list), total)
+	}
+}
+
+// Whatever is logged, and however: its secrets are not.
+func TestAttributesAreClean(t *testing.T) {
+	var out bytes.Buffer
+	r := NewRecorder()
+	log := slog.New(r.Handler(slog.NewJSONHandler(&out, nil)))
+	u, err := url.Parse("postgres://bob:hunter2@db/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log = log.With("token", "hunter2").WithGroup("g").With("config", map[string]string{"password": "hunter2"})
+	log.Error("failed with password=hunter2", "password", "hunter2", "list", []string{"secret=hunter2"},
+		slog.Group("to", "url", "http://a:hunter2@b", slog.Group("deep", "error", errors.New("token: hunter2"))),
+		"error", fmt.Errorf("dialing %s: password=hunter2", u), "count", 7)
+	if s := out.String(); strings.Contains(s, "hunter2") || !strings.Contains(s, `"count":7`) || !strings.Contains(s, "dialing postgres://bob:") {
+		t.Errorf("logged %s", s)
+	}
+	if s := fmt.Sprint(r.List()); strings.Contains(s, "hunter2") {
+		t.Errorf("listed %s", s)
 	}
 }

@@ -16,7 +16,8 @@ type Status struct {
 	Lost       int64             // listener sessions that ended
 }
 
-// state keeps the status and says each problem once: when it begins, when it changes and when it is over.
+// state keeps the status and says each problem once: when it begins, when it changes and when it is over. What several
+// parts suffer from is one problem.
 type state struct {
 	log *slog.Logger
 
@@ -58,11 +59,26 @@ func (s *state) problem(part string, err error) {
 	switch {
 	case err == nil && had:
 		delete(s.status.Problems, part)
-		s.log.Info(part+" works again", "was", was)
+		if !s.suffers(was) {
+			s.log.Info(part+" works again", "was", was)
+		}
 	case err != nil && was != err.Error():
+		known := s.suffers(err.Error())
 		s.status.Problems[part] = err.Error()
-		s.log.Warn(part+" has a problem; it tries again until it is over", "error", err)
+		if !known {
+			s.log.Warn(part+" has a problem; it tries again until it is over", "error", err)
+		}
 	}
+}
+
+// suffers reports whether some part has this problem.
+func (s *state) suffers(problem string) bool {
+	for _, p := range s.status.Problems {
+		if p == problem {
+			return true
+		}
+	}
+	return false
 }
 
 // unreadable counts a notification that could not be read, and says so once a minute. Its text is somebody's data: only its

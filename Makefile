@@ -15,7 +15,7 @@ FUZZTIME ?= 30s
 SOAKTIME ?= 2m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint bench browser matrix soak fuzz setup clean
+.PHONY: help demo build test lint bench browser clients matrix soak fuzz setup clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '%-16s %s\n' "$$name" "$$what"; done
@@ -46,6 +46,10 @@ bench: ## what is promised about speed, each figure beside a raw baseline in the
 browser: ## the tests that need Chromium
 	@scripts/setup.sh chromium
 	go test -tags browser ./internal/web
+
+clients: ## code generators of three stacks, and a federation gateway, from npm
+	@scripts/setup.sh test
+	go test -v -tags codegen,federation ./test/clients ./test/federation
 
 matrix: ## the tests that use Postgres, on each version from 13 to 18
 	@scripts/setup.sh test matrix

@@ -199,7 +199,7 @@ func (s *Server) follow(c catalog.Catalog) {
 }
 
 func (s *Server) buildSchema(c catalog.Catalog) (*gql.Schema, []gql.Problem, error) {
-	return gql.Options{Version: Version, Federation: s.cfg.Federation, Log: s.log}.Build(c, s.cfg.Fields)
+	return buildSchema(s.cfg, s.log, c)
 }
 
 // maybeReady is called with mu held.

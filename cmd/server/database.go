@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/notifyql/notifyql"
 	"github.com/notifyql/notifyql/internal/pg"
 	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
@@ -124,7 +125,21 @@ func (p *program) tables(ctx context.Context, args []string) error {
 	if _, err := p.parse(fs, args, 0); err != nil {
 		return err
 	}
-	return withConn(ctx, s.databaseURL, func(conn *pgx.Conn) error {
+	if err := p.listTables(ctx, s.databaseURL); err != nil {
+		return err
+	}
+	schema, err := notifyql.ReadSchema(ctx, notifyql.Config{DatabaseURL: s.databaseURL})
+	for i, problem := range schema.Problems {
+		if i == 0 {
+			fmt.Fprintln(p.stdout, "\nIn the schema, not as it is in the database:")
+		}
+		fmt.Fprintln(p.stdout, "  "+problem)
+	}
+	return err
+}
+
+func (p *program) listTables(ctx context.Context, url string) error {
+	return withConn(ctx, url, func(conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, `select * from notifyql.watched order by 1`)
 		if err != nil {
 			return err

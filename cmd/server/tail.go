@@ -12,11 +12,23 @@ import (
 )
 
 func (p *program) schema(ctx context.Context, args []string) error {
+	var s settings
 	fs := p.flags("schema", "")
-	return p.inProcess(ctx, fs, args, 0, func(ctx context.Context, srv *notifyql.Server, _ []string) error {
-		_, err := io.WriteString(p.stdout, srv.SDL())
+	if err := p.register(fs, &s, "database-url", "federation"); err != nil {
 		return err
-	})
+	}
+	if _, err := p.parse(fs, args, 0); err != nil {
+		return err
+	}
+	if s.databaseURL == "" {
+		return errNoDatabase
+	}
+	schema, err := notifyql.ReadSchema(ctx, notifyql.Config{DatabaseURL: s.databaseURL, Federation: s.federation})
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(p.stdout, schema.SDL)
+	return err
 }
 
 func (p *program) tail(ctx context.Context, args []string) error {
@@ -29,9 +41,9 @@ func (p *program) tail(ctx context.Context, args []string) error {
 	user := fs.String("user", "", "the user to be")
 	variables := fs.String("variables", "", "variables as a JSON object")
 	operation := fs.String("operation", "", "the operation's name, if the document has several")
-	return p.inProcess(ctx, fs, args, 1, func(ctx context.Context, srv *notifyql.Server, rest []string) error {
+	return p.inProcess(ctx, fs, args, func(ctx context.Context, srv *notifyql.Server, document string) error {
 		r := notifyql.Request{
-			Query: rest[0], OperationName: *operation,
+			Query: document, OperationName: *operation,
 			Identity: notifyql.Identity{UserID: *user, Tenants: tenants},
 		}
 		if *variables != "" {
@@ -59,8 +71,8 @@ func (p *program) tail(ctx context.Context, args []string) error {
 	})
 }
 
-// inProcess runs do with a server of this process, once it is ready.
-func (p *program) inProcess(ctx context.Context, fs *flag.FlagSet, args []string, n int, do func(context.Context, *notifyql.Server, []string) error) error {
+// inProcess runs do with its one argument and a server of this process, once that is ready.
+func (p *program) inProcess(ctx context.Context, fs *flag.FlagSet, args []string, do func(ctx context.Context, srv *notifyql.Server, document string) error) error {
 	var s settings
 	if err := p.register(fs, &s, "database-url", "pool-url", "log-level", "log-format"); err != nil {
 		return err
@@ -68,7 +80,7 @@ func (p *program) inProcess(ctx context.Context, fs *flag.FlagSet, args []string
 	if p.getenv("NOTIFYQL_LOG_LEVEL") == "" {
 		s.logLevel = "warn"
 	}
-	rest, err := p.parse(fs, args, n)
+	rest, err := p.parse(fs, args, 1)
 	if err != nil {
 		return err
 	}
@@ -89,7 +101,7 @@ func (p *program) inProcess(ctx context.Context, fs *flag.FlagSet, args []string
 	go func() { ran <- srv.Run(ctx) }()
 	select {
 	case <-srv.Ready():
-		err = do(ctx, srv, rest)
+		err = do(ctx, srv, rest[0])
 	case <-ctx.Done():
 	case err := <-ran:
 		return err

@@ -1,0 +1,48 @@
+package notifyql
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/notifyql/notifyql/internal/catalog"
+	"github.com/notifyql/notifyql/internal/gql"
+	"github.com/notifyql/notifyql/internal/pg"
+)
+
+// Schema is the GraphQL schema that a database's watched tables make.
+type Schema struct {
+	SDL      string   // in the schema definition language
+	Problems []string // what could not be taken as it is, and what was done about it, a line each
+}
+
+// ReadSchema reads what is watched in Config.DatabaseURL, once, and makes the schema of it that a Server with this Config has. It needs a
+// database that is up, and listens to nothing.
+func ReadSchema(ctx context.Context, c Config) (Schema, error) {
+	log := c.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	db, err := pg.New(pg.Config{DatabaseURL: c.DatabaseURL, PoolURL: c.PoolURL, Log: log})
+	if err != nil {
+		return Schema{}, fmt.Errorf("notifyql: %w", err)
+	}
+	defer db.Close()
+	tables, _, err := db.Catalog(ctx)
+	if err != nil {
+		return Schema{}, fmt.Errorf("notifyql: %w", err)
+	}
+	schema, problems, err := buildSchema(c, log, tables)
+	if err != nil {
+		return Schema{}, fmt.Errorf("notifyql: %w", err)
+	}
+	out := Schema{SDL: schema.SDL()}
+	for _, p := range problems {
+		out.Problems = append(out.Problems, p.String())
+	}
+	return out, nil
+}
+
+func buildSchema(c Config, log *slog.Logger, tables catalog.Catalog) (*gql.Schema, []gql.Problem, error) {
+	return gql.Options{Version: Version, Federation: c.Federation, Log: log}.Build(tables, c.Fields)
+}

@@ -23,6 +23,7 @@ type client struct {
 	inEntry int           // changes taken of it
 	page    []event
 	basis   string // the cursor that the page was read from
+	behind  string // the cursor behind a page without changes, the client's once it is checked; empty: none
 	unread  bool   // the page is not checked yet
 	checked bool   // with a bug: before it is read
 	phantom bool   // it has got something that a crash undid
@@ -83,7 +84,8 @@ func (cl *client) parse() change.Cursor {
 func (cl *client) save(c change.Cursor) { cl.cursor = c.String() }
 
 func (cl *client) leave() {
-	cl.state, cl.at, cl.page, cl.unread, cl.checked, cl.target = away, nil, nil, false, false, change.Cursor{}
+	cl.state, cl.at, cl.target = away, nil, change.Cursor{}
+	cl.page, cl.behind, cl.unread, cl.checked = nil, "", false, false
 }
 
 // attach comes to a server: anew, or with a cursor.
@@ -168,6 +170,9 @@ func (cl *client) check() {
 		return
 	}
 	cl.checked = false
+	if cl.behind != "" {
+		cl.cursor, cl.behind = cl.behind, ""
+	}
 	if cl.state == live && wasCatching {
 		if cl.cursor != cl.target.String() {
 			cl.c.fail("caught up at %+v, want %+v, from %s", cl.parse(), cl.target, cl.basis)
@@ -259,7 +264,8 @@ func (cl *client) get(seq int64, c change.Cursor) {
 	}
 }
 
-// read reads the next page from the log: the rest of a stub, or of what leads to the target.
+// read reads the next page from the log: the rest of a stub, or of what leads to the target. Before it is checked neither a
+// change of it nor the place that it leads to is the client's: where something is gone, that place skips it.
 func (cl *client) read() {
 	w, c := cl.c.w, cl.parse()
 	cl.basis, cl.unread = cl.cursor, true
@@ -286,7 +292,10 @@ func (cl *client) read() {
 			break
 		}
 	}
-	if len(cl.page) == 0 {
+	if len(cl.page) > 0 {
+		return
+	}
+	if cl.behind = c.String(); cl.c.bugs.keptUnchecked {
 		cl.save(c)
 	}
 }

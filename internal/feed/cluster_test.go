@@ -27,17 +27,18 @@ type clusterBudget struct{ leaves, ticks, drops, crashes, restarts, overflows in
 // clusterBugs are mistakes in what is built over the feed: the tail, cursors, catching up. Each is put in where it would be
 // made; the code of internal/change has no switch for them.
 type clusterBugs struct {
-	cursorEarly  bool // a change's cursor is given out before the change
-	tickHeardOf  bool // a tick is a cursor's base from its commit on
-	stubSeen     bool // a stub counts as read when it is passed
-	partWhole    bool // a cursor inside of a transaction claims all of it
-	eraIgnored   bool // a cursor of another era is not compared with the log
-	retention    bool // only what was after the tick counts as dropped, not what ran when it was taken
-	noJoin       bool // a resuming client goes live where the node is, without a sweep of the node that began after it came
-	intervalXID  bool // inside of an interval transactions come by xid, and their place is a seq all the same
-	beyondLost   bool // with the next tick, what was delivered and it does not see is forgotten
-	rightHere    bool // behind a place in the canonical order is taken to be: with a higher seq
-	checkedFirst bool // what was dropped is looked at before the log is read
+	cursorEarly   bool // a change's cursor is given out before the change
+	tickHeardOf   bool // a tick is a cursor's base from its commit on
+	stubSeen      bool // a stub counts as read when it is passed
+	partWhole     bool // a cursor inside of a transaction claims all of it
+	eraIgnored    bool // a cursor of another era is not compared with the log
+	retention     bool // only what was after the tick counts as dropped, not what ran when it was taken
+	noJoin        bool // a resuming client goes live where the node is, without a sweep of the node that began after it came
+	intervalXID   bool // inside of an interval transactions come by xid, and their place is a seq all the same
+	beyondLost    bool // with the next tick, what was delivered and it does not see is forgotten
+	rightHere     bool // behind a place in the canonical order is taken to be: with a higher seq
+	checkedFirst  bool // what was dropped is looked at before the log is read
+	keptUnchecked bool // a page's place is the client's before it is known that nothing was gone when the page was read
 }
 
 // server is a node and its tail.

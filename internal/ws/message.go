@@ -3,6 +3,7 @@ package ws
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"unicode/utf8"
 )
 
@@ -129,4 +130,20 @@ func (o object) operation() (op Operation, problem string) {
 	}
 	op.Extensions, problem = o.object("extensions")
 	return op, problem
+}
+
+// ParseOperation reads a request that came as JSON by another way than a socket.
+func ParseOperation(text []byte) (Operation, error) {
+	if !utf8.Valid(text) {
+		return Operation{}, errors.New("the request is not UTF-8")
+	}
+	o, problem := parseObject(text)
+	var op Operation
+	if problem == "" {
+		op, problem = o.operation()
+	}
+	if problem != "" {
+		return Operation{}, errors.New("the request is no GraphQL request: " + problem)
+	}
+	return op, nil
 }

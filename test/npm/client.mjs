@@ -63,6 +63,21 @@ const libraries = {
       dispose: () => client.close(),
     };
   },
+
+  async 'graphql-sse'(options) {
+    const { createClient } = await import('graphql-sse');
+    const { retryMilliseconds, ...rest } = options;
+    const client = createClient({
+      url,
+      onNonLazyError: (err) => tell('fatal', undefined, describe(err)),
+      ...(retryMilliseconds && {
+        retry: () => new Promise((resolve) => setTimeout(resolve, retryMilliseconds)),
+      }),
+      ...rest,
+      on: { connected: (reconnected) => tell('connected', undefined, reconnected || undefined) },
+    });
+    return { subscribe: (request, sink) => client.subscribe(request, sink), dispose: () => client.dispose() };
+  },
 };
 
 const client = await libraries[library](JSON.parse(options));

@@ -1,0 +1,309 @@
+package sse
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/notifyql/notifyql/internal/ws"
+)
+
+const (
+	// perTurn is how many results of one operation are taken before the next one's turn.
+	perTurn = 16
+	// batchBytes is about how much is gathered for one write.
+	batchBytes = 32 << 10
+)
+
+// conn is one event stream and its operations. It is reserved, then open, then closed.
+type conn struct {
+	session ws.Session
+	single  bool // a reserved connection for many operations; otherwise one whose only operation ends it
+	max     int
+	log     *slog.Logger
+	changed chan struct{} // holds a value when something is ready
+
+	ctx    context.Context // the service's; done when the connection is closed
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	state    state
+	ops      map[string]*operation
+	ready    []*operation
+	starting int // operations that are being made, by other requests; the last of a closed connection closes the session
+}
+
+type state byte
+
+const (
+	reserved state = iota
+	open
+	closed
+)
+
+// operation is one that has not ended. It is guarded by the connection's lock.
+type operation struct {
+	id      string
+	stream  ws.Stream // nil while it is being made
+	queued  bool
+	pulling bool // next is being called; who calls it closes the stream if stopped meanwhile
+	stopped bool
+}
+
+// connect asks the service who the client is. ctx gives its values only: the connection ends by close.
+func connect(ctx context.Context, svc ws.Service, init []byte, single bool, o *Options) (*conn, error) {
+	c := &conn{
+		single: single, max: o.MaxOperations, log: o.Logger,
+		changed: make(chan struct{}, 1), ops: map[string]*operation{},
+	}
+	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	session, err := svc.Connect(c.ctx, init)
+	if err != nil {
+		c.cancel()
+		return nil, err
+	}
+	c.session = session
+	return c, nil
+}
+
+// The ways in which start refuses.
+var (
+	errDuplicate = errors.New("an operation with this ID runs already")
+	errTooMany   = errors.New("too many operations on this connection")
+	errClosed    = errors.New("stream not found")
+)
+
+// start begins an operation. On a reserved connection an operation that cannot run is told so in the answer to its own
+// request: failed is what is wrong, and the operation has ended. ok is false if it was stopped before it had begun.
+func (c *conn) start(id string, request ws.Operation) (failed *ws.OperationError, ok bool, err error) {
+	op := &operation{id: id, pulling: true}
+	if err := c.add(op); err != nil {
+		return nil, false, err
+	}
+	stream := c.session.Subscribe(c.ctx, request, func() { c.wake(op) })
+	if c.single {
+		stream, failed = peek(stream)
+	}
+
+	c.mu.Lock()
+	c.starting--
+	op.pulling = false
+	over := op.stopped || failed != nil
+	if over {
+		if !op.stopped {
+			delete(c.ops, id)
+		}
+		op.stopped = true
+	} else {
+		op.stream = stream
+		c.queue(op)
+	}
+	last := c.state == closed && c.starting == 0
+	c.mu.Unlock()
+	if over {
+		stream.Close()
+	}
+	if last {
+		c.session.Close()
+	}
+	return failed, !over, nil
+}
+
+func (c *conn) add(op *operation) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.state == closed:
+		return errClosed
+	case c.ops[op.id] != nil:
+		return errDuplicate
+	case len(c.ops) >= c.max:
+		return errTooMany
+	}
+	c.ops[op.id] = op
+	c.starting++
+	return nil
+}
+
+// peeked is a stream that has been asked once.
+type peeked struct {
+	ws.Stream
+	results [][]byte
+	err     error
+}
+
+// peek finds out whether the operation fails at once.
+func peek(s ws.Stream) (ws.Stream, *ws.OperationError) {
+	results, err := s.Next(nil, perTurn)
+	var failed *ws.OperationError
+	if len(results) == 0 && errors.As(err, &failed) {
+		return s, failed
+	}
+	return &peeked{s, results, err}, nil
+}
+
+func (p *peeked) Next(dst [][]byte, limit int) ([][]byte, error) {
+	n := min(limit, len(p.results))
+	dst = append(dst, p.results[:n]...)
+	if p.results = p.results[n:]; len(p.results) > 0 || n == limit {
+		return dst, nil
+	}
+	if p.err != nil {
+		return dst, p.err
+	}
+	return p.Stream.Next(dst, limit-n)
+}
+
+// stop ends an operation at the client's wish.
+func (c *conn) stop(id string) {
+	c.mu.Lock()
+	op := c.ops[id]
+	if op != nil {
+		op.stopped = true
+		delete(c.ops, id)
+	}
+	mine := op != nil && !op.pulling
+	c.mu.Unlock()
+	if mine {
+		op.stream.Close()
+	}
+}
+
+func (c *conn) wake(op *operation) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if op.stream != nil { // otherwise start queues it
+		c.queue(op)
+	}
+}
+
+// queue needs the lock.
+func (c *conn) queue(op *operation) {
+	if op.queued || op.stopped || c.state == closed {
+		return
+	}
+	op.queued = true
+	c.ready = append(c.ready, op)
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+// next takes the operation whose turn it is.
+func (c *conn) next() *operation {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.ready) > 0 {
+		op := c.ready[0]
+		c.ready = c.ready[1:]
+		op.queued = false
+		if !op.stopped && c.state != closed {
+			op.pulling = true
+			return op
+		}
+	}
+	c.ready = nil
+	return nil
+}
+
+// gather appends the events of what is ready, about a batch of it, and says whether the connection is over.
+func (c *conn) gather(b []byte) (events []byte, over bool) {
+	var results [][]byte
+	for len(b) < batchBytes {
+		op := c.next()
+		if op == nil {
+			break
+		}
+		var err error
+		results, err = op.stream.Next(results[:0], perTurn)
+
+		c.mu.Lock()
+		op.pulling = false
+		stopped := op.stopped
+		switch {
+		case stopped:
+		case err != nil:
+			op.stopped = true
+			delete(c.ops, op.id)
+		case len(results) >= perTurn:
+			c.queue(op)
+		}
+		c.mu.Unlock()
+		if stopped {
+			op.stream.Close()
+			continue
+		}
+		for _, r := range results {
+			b = c.appendNext(b, op.id, r)
+		}
+		if err != nil {
+			op.stream.Close()
+			b = c.appendEnd(b, op.id, err)
+			over = over || !c.single
+		}
+	}
+	return b, over
+}
+
+// appendEnd appends how an operation ends. Its errors are a last result: the protocol has no event for them.
+func (c *conn) appendEnd(b []byte, id string, err error) []byte {
+	var failed *ws.OperationError
+	switch {
+	case errors.Is(err, io.EOF):
+	case errors.As(err, &failed):
+		b = c.appendNext(b, id, errorResult(failed.Errors))
+	default:
+		c.log.Error("subscription failed", "error", err)
+		b = c.appendNext(b, id, errorResult(internalError))
+	}
+	return c.appendComplete(b, id)
+}
+
+// take makes a reserved connection an open one; only one event stream may.
+func (c *conn) take() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != reserved {
+		return false
+	}
+	c.state = open
+	return true
+}
+
+// expire closes a connection that is still reserved.
+func (c *conn) expire() bool { return c.end(reserved) }
+
+// close ends all operations and the session. The event stream's goroutine calls it last.
+func (c *conn) close() { c.end(open) }
+
+// end closes the connection unless it is in a later state than this.
+func (c *conn) end(latest state) bool {
+	c.mu.Lock()
+	if c.state > latest {
+		c.mu.Unlock()
+		return false
+	}
+	c.state = closed
+	var left []*operation
+	for _, op := range c.ops {
+		op.stopped = true
+		if !op.pulling {
+			left = append(left, op)
+		}
+	}
+	c.ops, c.ready = nil, nil
+	last := c.starting == 0
+	c.mu.Unlock()
+
+	c.cancel()
+	for _, op := range left {
+		op.stream.Close()
+	}
+	if last {
+		c.session.Close()
+	}
+	return true
+}

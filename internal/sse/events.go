@@ -1,0 +1,58 @@
+package sse
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// heartbeat is a comment, which clients skip.
+const heartbeat = ":\n\n"
+
+var internalError = []byte(`[{"message":"Internal server error","extensions":{"code":"INTERNAL_SERVER_ERROR"}}]`)
+
+// appendNext appends a result. On a reserved connection it carries the operation's id.
+func (c *conn) appendNext(b []byte, id string, result []byte) []byte {
+	b = append(b, "event: next\ndata: "...)
+	if c.single {
+		b = append(append(append(b, `{"id":`...), quote(id)...), `,"payload":`...)
+	}
+	from := len(b)
+	b = append(b, result...)
+	// JSON may have line ends between its tokens, and only there. Here they would end the data.
+	for i := from; i < len(b); i++ {
+		if b[i] == '\n' || b[i] == '\r' {
+			b[i] = ' '
+		}
+	}
+	if c.single {
+		b = append(b, '}')
+	}
+	return append(b, "\n\n"...)
+}
+
+// appendComplete appends an operation's end. Its data is empty rather than missing, or browsers would not tell the page.
+func (c *conn) appendComplete(b []byte, id string) []byte {
+	b = append(b, "event: complete\ndata:"...)
+	if c.single {
+		b = append(append(append(b, ` {"id":`...), quote(id)...), '}')
+	}
+	return append(b, "\n\n"...)
+}
+
+func quote(s string) []byte {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return []byte(`""`)
+	}
+	return b
+}
+
+// errorResult is an ExecutionResult that has a list of errors only.
+func errorResult(errors []byte) []byte {
+	return append(append([]byte(`{"errors":`), bytes.TrimSpace(errors)...), '}')
+}
+
+// errorList is a list of one error.
+func errorList(text string) []byte {
+	return append(append([]byte(`[{"message":`), quote(text)...), `}]`...)
+}

@@ -1,0 +1,75 @@
+package sse
+
+import (
+	"net/http"
+	"sync"
+	"time"
+)
+
+// slowest is the rate, in bytes a second, below which a client is dead.
+const slowest = 8 << 10
+
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// serve writes the event stream until the connection is over, the client is gone or the server goes down.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, c *conn) {
+	rc := http.NewResponseController(w)
+	header := w.Header()
+	header.Set("Content-Type", "text/event-stream; charset=utf-8")
+	header.Set("Cache-Control", "no-cache, no-transform")
+	header.Set("X-Accel-Buffering", "no") // nginx would hold the events back
+	w.WriteHeader(http.StatusOK)
+
+	write := func(b []byte) bool {
+		allowed := h.o.WriteTimeout + time.Duration(len(b))*time.Second/slowest
+		_ = rc.SetWriteDeadline(time.Now().Add(allowed)) // not every ResponseWriter can
+		_, err := w.Write(b)
+		return err == nil && rc.Flush() == nil
+	}
+	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
+
+	// Some browsers don't tell the page of the connection before its first bytes.
+	if !write([]byte(heartbeat)) {
+		return
+	}
+	beat := time.NewTicker(h.o.KeepAlive)
+	defer beat.Stop()
+	for {
+		select {
+		case <-c.changed:
+			if !h.writeReady(c, write) {
+				return
+			}
+		case <-beat.C:
+			if !write([]byte(heartbeat)) {
+				return
+			}
+		case <-r.Context().Done():
+			return
+		case <-h.o.Context.Done():
+			return
+		}
+	}
+}
+
+// writeReady writes until nothing is ready, and says whether to go on. A server that goes down stops at once: an
+// operation must not end because of it.
+func (h *Handler) writeReady(c *conn, write func([]byte) bool) bool {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	for {
+		events, over := c.gather((*buf)[:0])
+		if cap(events) <= 4*batchBytes {
+			*buf = events
+		}
+		if h.o.Context.Err() != nil {
+			return false
+		}
+		if len(events) == 0 {
+			return true
+		}
+		if !write(events) || over {
+			return false
+		}
+	}
+}

@@ -21,7 +21,7 @@
 //
 // # Goroutines
 //
-// Run starts the listener, the sweeper, the heart and the follower of the catalog, and returns when all have ended. Each calls
-// emit by itself, so emit must be safe for concurrent use; what one of them emits stays in its order. Do, Txn and Publish may
-// be called from anywhere; Do never blocks.
+// Run starts the listener, the sweeper, the heart, the follower of the catalog and the turner of the log's ring, and returns
+// when all have ended. Each calls emit by itself, so emit must be safe for concurrent use; what one of them emits stays in its
+// order. Do, Txn and Publish may be called from anywhere; Do never blocks.
 package pg

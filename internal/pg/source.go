@@ -25,6 +25,8 @@ type Config struct {
 	Beat time.Duration
 	// Poll is how often the catalog is looked at for changes that nobody notified. Zero: a second.
 	Poll time.Duration
+	// Turn is the time between two looks whether a slot of the log can be emptied. Zero: a minute.
+	Turn time.Duration
 	// OnCatalog, if not nil, is called with the watched tables when Run has first read them and whenever they have changed:
 	// by one goroutine, one call at a time. Following waits while it runs.
 	OnCatalog func(catalog.Catalog)
@@ -42,6 +44,7 @@ type Source struct {
 	listener *listener
 	sweeper  *sweeper
 	catalog  *follower
+	turner   *turner
 	history  *history
 }
 
@@ -55,6 +58,9 @@ func New(cfg Config) (*Source, error) {
 	}
 	if cfg.Poll == 0 {
 		cfg.Poll = time.Second
+	}
+	if cfg.Turn == 0 {
+		cfg.Turn = time.Minute
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -75,6 +81,7 @@ func New(cfg Config) (*Source, error) {
 	s.listener = &listener{config: listenerConf, state: s.state}
 	s.sweeper = newSweeper(pool, s.state)
 	s.catalog = newFollower(pool, s.state, cfg.OnCatalog)
+	s.turner = &turner{pool: pool, state: s.state}
 	s.history = newHistory(pool, cfg.PoolSize)
 	return s, nil
 }
@@ -100,6 +107,7 @@ func (s *Source) Run(ctx context.Context, emit func(feed.Input)) error {
 	wg.Go(func() { s.sweeper.run(ctx, emit) })
 	wg.Go(func() { s.beat(ctx, emit) })
 	wg.Go(func() { s.catalog.run(ctx, s.config.Poll) })
+	wg.Go(func() { s.turner.run(ctx, s.config.Turn) })
 	wg.Wait()
 	return nil
 }

@@ -22,7 +22,7 @@ begin
       execute format('drop role %I', prefix || kind);
     exception when dependent_objects_still_exist then
       execute format('revoke %I from current_user', prefix || kind);
-      raise notice 'role % stays: something in another database, or a grant, still depends on it', prefix || kind;
+      raise warning 'role % stays: something in another database, or a grant, still depends on it', prefix || kind;
     end;
   end loop;
 end

@@ -106,7 +106,11 @@ func run(ctx context.Context, databaseURL string, notice func(string), do func(*
 	}
 	config.RuntimeParams["application_name"] = "notifyql migrate"
 	if notice != nil {
-		config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notice(n.Message) }
+		config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+			if n.SeverityUnlocalized == "WARNING" { // not how many objects a drop takes along
+				notice(n.Message)
+			}
+		}
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/notifyql/notifyql/internal/auth"
 	"github.com/notifyql/notifyql/internal/gqlhttp"
+	"github.com/notifyql/notifyql/internal/sse"
 	"github.com/notifyql/notifyql/internal/web"
 	"github.com/notifyql/notifyql/internal/ws"
 )
@@ -19,8 +20,9 @@ import (
 //	r.Mount("/graphql", srv.Handler())                                      // chi
 //	mux.Handle("/graphql/", http.StripPrefix("/graphql", srv.Handler()))    // net/http
 //
-// At its root, and again at /graphql so that it can also be a server's whole handler, it takes WebSockets, answers queries
-// of the schema by GET and POST, and shows GraphiQL to a browser's GET; at subscriptions below that, WebSockets only.
+// At its root, and again at /graphql so that it can also be a server's whole handler, it takes WebSockets and requests for
+// Server-Sent Events, answers queries of the schema by GET and POST, and shows GraphiQL to a browser's GET; at
+// subscriptions below that, the first two only. A socket outlives its handler: what wraps the handler sees it return at once.
 func (s *Server) Handler() http.Handler {
 	r := chi.NewRouter()
 	graphiql := http.Handler(http.NotFoundHandler())
@@ -39,14 +41,24 @@ func (s *Server) Handler() http.Handler {
 			switch {
 			case isUpgrade(r):
 				s.serveSocket(w, r)
+			case sse.Wants(r):
+				s.events.ServeHTTP(w, r)
 			case r.URL.Query().Has("query") || strings.Contains(r.Header.Get("Accept"), "json"):
 				queries.ServeHTTP(w, r)
 			default:
 				graphiql.ServeHTTP(w, r)
 			}
 		})
-		r.Method(http.MethodPost, root, queries)
-		r.Get(strings.TrimSuffix(root, "/")+"/subscriptions", s.serveSocket)
+		r.Post(root, func(w http.ResponseWriter, r *http.Request) {
+			if sse.Wants(r) {
+				s.events.ServeHTTP(w, r)
+				return
+			}
+			queries.ServeHTTP(w, r)
+		})
+		r.Put(root, s.events.ServeHTTP)
+		r.Delete(root, s.events.ServeHTTP)
+		r.HandleFunc(strings.TrimSuffix(root, "/")+"/subscriptions", s.serveSubscriptions)
 	}
 	return r
 }
@@ -55,12 +67,32 @@ func isUpgrade(r *http.Request) bool {
 	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
 }
 
-func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
-	if !isUpgrade(r) {
+func (s *Server) serveSubscriptions(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case isUpgrade(r):
+		s.serveSocket(w, r)
+	case sse.Wants(r):
+		s.events.ServeHTTP(w, r)
+	default:
 		w.Header().Set("Upgrade", "websocket")
-		http.Error(w, "this address takes WebSockets with the subprotocol graphql-transport-ws", http.StatusUpgradeRequired)
-		return
+		http.Error(w, "this address takes WebSockets with the subprotocol graphql-transport-ws, and requests that accept text/event-stream", http.StatusUpgradeRequired)
 	}
+}
+
+// newEvents serves Server-Sent Events with what sockets are served with; they count as sockets.
+func (s *Server) newEvents() *sse.Handler {
+	l := s.cfg.Limits
+	return sse.New(sse.Options{
+		Service: func(r *http.Request) ws.Service { return &service{s: s, r: r} },
+		Context: s.sockets.ctx,
+		Enter: func(*http.Request) (func(), bool) {
+			return s.sockets.leave, s.admit() == nil
+		},
+		MaxOperations: l.Subscriptions, MaxBytes: l.HTTPRequestBytes, Logger: s.log,
+	})
+}
+
+func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	accept := ws.AcceptOptions{Origins: s.cfg.Origins, MaxMessageBytes: s.cfg.Limits.MessageBytes}
 	if no := s.admit(); no != nil {
 		if err := ws.Refuse(w, r, accept, no); err != nil {
@@ -68,18 +100,27 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	defer s.sockets.leave()
 	socket, err := ws.Accept(w, r, accept)
 	if err != nil {
+		s.sockets.leave()
 		s.log.Debug("a socket was not accepted", "remote", r.RemoteAddr, "error", err)
 		return // Accept has answered
 	}
+	// The handler returns, so that net/http frees what it holds for a request: two thirds of what an idle socket would cost.
+	// The request's context ends with it; whoever looks at the request later must not take that for the client's end.
+	service := &service{s: s, r: r.WithContext(context.WithoutCancel(r.Context()))}
+	go s.runSocket(socket, service, r.RemoteAddr)
+}
+
+// runSocket is waited for by sockets.drain.
+func (s *Server) runSocket(socket ws.Socket, service *service, remote string) {
+	defer s.sockets.leave()
 	l := s.cfg.Limits
-	err = ws.Serve(s.sockets.ctx, socket, &service{s: s, r: r}, ws.Options{
+	err := ws.Serve(s.sockets.ctx, socket, service, ws.Options{
 		InitTimeout: l.InitTimeout, KeepAlive: l.PingInterval, PongTimeout: l.PongTimeout,
 		MaxSubscriptions: l.Subscriptions, MessagesPerSecond: l.MessagesPerSec, Logger: s.log,
 	})
-	s.log.Debug("a socket closed", "remote", r.RemoteAddr, "why", err)
+	s.log.Debug("a socket closed", "remote", remote, "why", err)
 }
 
 // admit lets a socket in, or says why it has to come back later. Who is let in leaves.
@@ -92,14 +133,15 @@ func (s *Server) admit() *ws.CloseError {
 	return s.sockets.enter()
 }
 
-// service is what one socket is served with.
+// service is what one socket, or one request for events, is served with.
 type service struct {
 	s *Server
-	r *http.Request
+	r *http.Request // until Connect, which is called once
 }
 
 func (v *service) Connect(ctx context.Context, init []byte) (ws.Session, error) {
 	id, err := v.s.identify(ctx, init, v.r)
+	v.r = nil
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/notifyql/notifyql/internal/gql"
 	"github.com/notifyql/notifyql/internal/pg"
 	"github.com/notifyql/notifyql/internal/problems"
+	"github.com/notifyql/notifyql/internal/sse"
 	"github.com/notifyql/notifyql/internal/subs"
 )
 
@@ -28,6 +29,7 @@ type Server struct {
 	hub      *subs.Hub
 	schema   atomic.Pointer[gql.Schema]
 	sockets  sockets
+	events   *sse.Handler
 
 	ready     chan struct{} // closed once changes flow and there is a schema
 	readyOnce sync.Once
@@ -58,6 +60,7 @@ func New(c Config) (*Server, error) {
 	}
 	s.log = slog.New(s.problems.Handler(c.Logger.Handler()))
 	s.sockets.init(c.Limits.Connections)
+	s.events = s.newEvents()
 
 	var history subs.History
 	if c.Bus.memory {
@@ -102,9 +105,9 @@ func (s *Server) Run(ctx context.Context) error {
 	var err error
 	select {
 	case err = <-failed:
-		s.sockets.drain(s.cfg.DrainTimeout)
+		s.drain()
 	case <-ctx.Done():
-		s.sockets.drain(s.cfg.DrainTimeout)
+		s.drain()
 		stop()
 		err = <-failed
 	}
@@ -116,6 +119,12 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("notifyql: %w", err)
 	}
 	return nil
+}
+
+// drain closes what clients are connected by, and waits for it.
+func (s *Server) drain() {
+	s.events.Close() // what is only reserved
+	s.sockets.drain(s.cfg.DrainTimeout)
 }
 
 // Ready is closed once changes flow and subscriptions can begin.

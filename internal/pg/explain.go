@@ -72,7 +72,7 @@ func explain(err error, config *pgx.ConnConfig) error {
 			return say("%s", text)
 		}
 		return say("%s: %s (SQLSTATE %s)", where, server.Message, server.Code)
-	case errors.Is(err, errStandby), errors.Is(err, errPooler), errors.Is(err, errVersion), isSchema(err):
+	case errors.Is(err, errStandby), errors.Is(err, errPooler), errors.Is(err, errVersion), errors.Is(err, ErrGone), isSchema(err):
 		return err // it says what to do
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
 		return say("%s refuses the connection: is Postgres running there, and is DATABASE_URL right?", where)

@@ -212,7 +212,11 @@ func (p *page) rows(ctx context.Context, pool *pgxpool.Pool, query string, of an
 		return err
 	})
 	batch.Queue(endReading)
-	err = pool.SendBatch(ctx, &batch).Close()
+	var gone dropped
+	askDropped(&batch, &gone)
+	if err = pool.SendBatch(ctx, &batch).Close(); err == nil && p.xid <= gone.last {
+		err = ErrGone
+	}
 	return cs, more, err
 }
 

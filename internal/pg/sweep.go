@@ -95,7 +95,7 @@ func (s *sweeper) sweep(ctx context.Context, a feed.Sweep, emit func(feed.Input)
 	}
 	defer conn.Release()
 	l := lackingIn(&a.From)
-	swept, all, err := sweepSmall(ctx, conn.Conn(), &l)
+	swept, all, err := sweepSmall(ctx, conn.Conn(), &a.From, &l)
 	if err != nil || all {
 		if err == nil {
 			swept.ID = a.ID
@@ -103,7 +103,7 @@ func (s *sweeper) sweep(ctx context.Context, a feed.Sweep, emit func(feed.Input)
 		}
 		return err
 	}
-	return s.sweepLarge(ctx, conn.Conn(), a.ID, &l, emit)
+	return s.sweepLarge(ctx, conn.Conn(), &a, &l, emit)
 }
 
 const sweepSnapshot = `select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery()`
@@ -123,7 +123,7 @@ const smallSweep = `
 	order by c.xid, c.seq`
 
 // sweepSmall sweeps in one round trip. all is false if there is more than fits.
-func sweepSmall(ctx context.Context, conn *pgx.Conn, l *lacking) (swept feed.Swept, all bool, err error) {
+func sweepSmall(ctx context.Context, conn *pgx.Conn, from *change.Frontier, l *lacking) (swept feed.Swept, all bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
 	defer cancel()
 	var batch pgx.Batch
@@ -137,8 +137,13 @@ func sweepSmall(ctx context.Context, conn *pgx.Conn, l *lacking) (swept feed.Swe
 		return read.rows(rows)
 	})
 	batch.Queue(endReading)
+	var gone dropped
+	askDropped(&batch, &gone)
 	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
 		return swept, false, err
+	}
+	if gone.holed(from) {
+		return swept, false, ErrGone
 	}
 	swept.Txns = read.txns(l)
 	return swept, !read.cut && read.count <= wholeRows, nil

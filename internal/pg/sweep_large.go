@@ -26,7 +26,7 @@ func (t *listed) large() bool { return t.rows > wholeRows || t.bytes > wholeByte
 
 // sweepLarge sweeps whatever there is, in parts: first it lists the transactions, then it reads them in order, the small
 // ones several at a time, and makes stubs of the large ones.
-func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, id int, l *lacking, emit func(feed.Input)) error {
+func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, a *feed.Sweep, l *lacking, emit func(feed.Input)) error {
 	var batch pgx.Batch
 	beginReading(&batch)
 	var snapshot change.Snapshot
@@ -35,8 +35,11 @@ func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, id int, l *lac
 		snapshot, err = scanSnapshot(row)
 		return err
 	})
-	// Whatever comes, the transaction must end: it has only read. On a connection that is lost this does no harm.
-	defer conn.Exec(context.WithoutCancel(ctx), endReading)
+	defer func() {
+		if conn.PgConn().TxStatus() != 'I' { // an error; on a connection that is lost this does no harm
+			_, _ = conn.Exec(context.WithoutCancel(ctx), endReading)
+		}
+	}()
 	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
 		return err
 	}
@@ -44,17 +47,26 @@ func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, id int, l *lac
 	if err != nil {
 		return err
 	}
+	var txns []change.Txn // of the last part, which is held back until it is known that the log was whole
 	for len(list) > 0 {
-		var txns []change.Txn
+		if txns != nil {
+			emit(feed.Swept{ID: a.ID, Snapshot: snapshot, Txns: txns, More: true})
+		}
 		if txns, list, err = readPart(ctx, conn, l, list); err != nil {
 			return err
 		}
-		emit(feed.Swept{ID: id, Snapshot: snapshot, Txns: txns, More: len(list) > 0})
-		if len(list) == 0 {
-			return nil
-		}
 	}
-	emit(feed.Swept{ID: id, Snapshot: snapshot})
+	batch = pgx.Batch{}
+	batch.Queue(endReading)
+	var gone dropped
+	askDropped(&batch, &gone)
+	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
+		return err
+	}
+	if gone.holed(&a.From) {
+		return ErrGone
+	}
+	emit(feed.Swept{ID: a.ID, Snapshot: snapshot, Txns: txns})
 	return nil
 }
 

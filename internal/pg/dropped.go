@@ -1,0 +1,43 @@
+package pg
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/notifyql/notifyql/internal/change"
+)
+
+// ErrGone says that the log was emptied past the place from which it was to be read: changes are missing there, and no answer
+// is better than one with a hole.
+var ErrGone = errors.New("the log no longer reaches back to where this node was: restart the node, and its clients begin anew")
+
+// dropped is how far the log has been emptied.
+type dropped struct {
+	last change.XID      // the greatest xid of all rows that were ever dropped
+	now  change.Snapshot // of the statement that said so
+}
+
+const selectDropped = `select r.dropped, pg_catalog.pg_current_snapshot()::text from notifyql.retention r`
+
+// askDropped asks how far the log has been emptied, in a statement after the transaction that read it: a slot can be emptied
+// while it is read, and a truncated table is empty for older snapshots too.
+func askDropped(batch *pgx.Batch, d *dropped) {
+	batch.Queue(selectDropped).QueryRow(func(row pgx.Row) (err error) {
+		var last uint64
+		var now string
+		if err = row.Scan(&last, &now); err == nil {
+			d.last = change.XID(last)
+			d.now, err = change.ParseSnapshot(now)
+		}
+		return err
+	})
+}
+
+// holed reports whether rows that the frontier lacks may have been dropped.
+func (d *dropped) holed(f *change.Frontier) bool {
+	return d.last >= f.Snapshot.Xmax || slices.ContainsFunc(f.Snapshot.Xip, func(x change.XID) bool {
+		return x <= d.last && d.now.Sees(x) && !f.Contains(x)
+	})
+}

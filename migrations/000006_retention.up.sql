@@ -69,7 +69,6 @@ begin
                 and l.database = (select d.oid from pg_database d where d.datname = current_database())) then
     -- Its rows may be old, but will be committed only now: they are kept as long as others.
     update notifyql.ring r set newest = began where r.slot = empty.slot;
-    outcome := 'blocked';
     detail := 'a transaction that wrote to it has not ended';
     return;
   end if;
@@ -118,8 +117,8 @@ $$;
 
 -- turn empties at most one slot, the oldest whose turn it is, and tells of all that are not empty: outcome is emptied, kept,
 -- or blocked, if its turn has come and something stands in the way. It never waits long, and writers never wait for it; who
--- reads the log may wait for as long as it does, so a slot that could not be locked is left alone for a pause, each time for
--- a longer one. It is to be called in a transaction of its own, again and again as long as it empties something.
+-- reads the log may wait for as long as it does, so after a slot could not be locked none is tried for a pause, and that one
+-- each time for a longer one. It is to be called in a transaction of its own, again and again as long as it empties something.
 create function notifyql.turn(pause interval default '30 seconds') returns table (slot smallint, outcome text, detail text)
 language plpgsql
 security definer
@@ -132,13 +131,14 @@ declare
   oldest   timestamptz;
   last     xid8;
   s        record;
-  done     boolean := false;
+  done     boolean; -- no other is tried now
 begin
   if current_setting('transaction_isolation') <> 'read committed' or pg_current_xact_id_if_assigned() is not null then
     raise exception 'turn: not in a transaction that has done something else, and only in one that is READ COMMITTED'
       using errcode = 'active_sql_transaction', hint = 'Call it in a transaction of its own.';
   end if;
   select began - g.retention, floor(date_part('epoch', began))::bigint / g.slot_seconds % 10 into oldest, current from notifyql.setting g;
+  done := exists (select from notifyql.ring r where r.tried between began - pause and began);
   select o.xid into last from notifyql.occupied() o order by o.xid desc nulls last limit 1;
 
   for s in select o.slot, o.xid, greatest(r.newest, case when o.at <= began then o.at end) as newest, r.tried, r.tries
@@ -155,10 +155,10 @@ begin
       outcome := 'blocked';
       detail := format('a lock on it was held %s times, last at %s', s.tries, s.tried);
     elsif done then
-      detail := 'it is the next to be emptied';
+      detail := 'it is one of the next to be emptied';
     else
       select e.outcome, e.detail into outcome, detail from notifyql.empty(s.slot, oldest) e;
-      done := outcome = 'emptied';
+      done := outcome <> 'kept';
     end if;
     return next;
   end loop;

@@ -2,7 +2,9 @@ package pg
 
 import (
 	"errors"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/feed"
@@ -63,5 +65,41 @@ func TestEmptiedLogIsNoticed(t *testing.T) {
 		if !errors.Is(err, ErrGone) {
 			t.Errorf("a page of it: %v", err)
 		}
+	}
+}
+
+// A source whose place in the log is gone can't go on, and says so.
+func TestRunEndsWhenItsPlaceIsGone(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	ledger(t, db)
+	s := testSource(t, db)
+	machine := feed.New()
+	var mu sync.Mutex
+	opened := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.Run(t.Context(), func(in feed.Input) {
+			mu.Lock()
+			defer mu.Unlock()
+			_, actions := machine.Step(time.Now(), in)
+			for _, a := range actions {
+				s.Do(a)
+			}
+			if _, ok := in.(feed.Opened); ok {
+				close(opened)
+			}
+		})
+	}()
+	<-opened
+	db.Exec(t, "update notifyql.retention set dropped = '1000000000'")
+	db.Exec(t, "insert into ledger values (1, 'a', 1, repeat('x', 9000))") // only the log has it
+	select {
+	case err := <-ended:
+		if !errors.Is(err, ErrGone) {
+			t.Errorf("Run returned %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Run goes on")
 	}
 }

@@ -3,6 +3,7 @@ package pg
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -65,17 +66,21 @@ func (s *sweeper) hurry() {
 	}
 }
 
-func (s *sweeper) run(ctx context.Context, emit func(feed.Input)) {
+// run returns nil when ctx is done, and ErrGone if it can never answer.
+func (s *sweeper) run(ctx context.Context, emit func(feed.Input)) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case a := <-s.asks:
 			err := s.sweep(ctx, a, emit)
 			if ctx.Err() != nil {
-				return
+				return nil
 			}
 			s.state.problem("sweep", explain(err, s.pool.Config().ConnConfig))
+			if errors.Is(err, ErrGone) {
+				return err
+			}
 			if err == nil {
 				s.retry.tries = 0
 				continue

@@ -42,7 +42,7 @@ type Stream struct {
 	gone  chan struct{} // closed by Close
 	once  sync.Once
 
-	mu    sync.Mutex // Next is one at a time
+	turn  chan struct{} // holds a token while somebody is in Next: it guards
 	ready [][]byte
 	err   error
 }
@@ -61,7 +61,7 @@ func (s *Server) Subscribe(ctx context.Context, r Request) (*Stream, error) {
 			return nil, fmt.Errorf("notifyql: variables are not JSON: %w", err)
 		}
 	}
-	st := &Stream{wake: make(chan struct{}, 1), gone: make(chan struct{})}
+	st := &Stream{wake: make(chan struct{}, 1), gone: make(chan struct{}), turn: make(chan struct{}, 1)}
 	op := ws.Operation{Query: r.Query, OperationName: r.OperationName, Variables: variables}
 	id := r.Identity
 	st.inner = s.start(ctx, op, &id, func() {
@@ -81,8 +81,14 @@ func (s *Server) Subscribe(ctx context.Context, r Request) (*Stream, error) {
 // until ctx ends, which does the stream no harm. At the end of the operation, of the server, or after Close the error is io.EOF; a
 // *RequestError if the server ended the subscription for a reason.
 func (st *Stream) Next(ctx context.Context) ([]byte, error) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
+	select {
+	case st.turn <- struct{}{}:
+		defer func() { <-st.turn }()
+	case <-st.gone:
+		return nil, io.EOF
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	for {
 		select {
 		case <-st.gone:
@@ -124,9 +130,9 @@ func (st *Stream) fill() {
 func (st *Stream) Close() error {
 	st.once.Do(func() {
 		close(st.gone)
-		st.mu.Lock()
-		defer st.mu.Unlock()
+		st.turn <- struct{}{} // whoever has it sees gone, and leaves
 		st.inner.Close()
+		<-st.turn
 	})
 	return nil
 }

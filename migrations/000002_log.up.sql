@@ -46,6 +46,6 @@ begin
   for slot in 0..9 loop
     execute format('create table notifyql.%I partition of notifyql.change for values in (%s)', 'change_' || slot, slot);
   end loop;
-  execute format('grant select on notifyql.change to %I', left(current_user, -length('owner')) || 'server');
+  execute format('grant select on notifyql.change, notifyql.change_seq to %I', left(current_user, -length('owner')) || 'server');
 end
 $$;

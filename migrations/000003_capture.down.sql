@@ -25,7 +25,6 @@ begin
 end
 $$;
 
-drop function notifyql.root(text, oid);
 drop function notifyql.announce_marker(notifyql.change, name, text, boolean);
 drop function notifyql.scope(integer, text, text);
 drop function notifyql.announce(notifyql.change);

@@ -120,15 +120,6 @@ begin
 end
 $$;
 
--- root gives the watched table that a table is, or is a partition of at any depth; null if it is none. A view by its name
--- stands for each confirmed watch: unlike a row, the newest view is seen by a transaction with an old snapshot too.
-create function notifyql.root(watch text, tbl oid) returns oid
-language sql stable
-as $$
-  select a.relid from (select tbl as relid union all select relid from pg_partition_ancestors(tbl)) a
-   where to_regclass(concat('notifyql.watch_', watch, '_', a.relid::oid)) is not null limit 1
-$$;
-
 -- image converts a row to json. Conversion runs users' code where a column's type has a cast to json, which is why the
 -- function belongs to a role that has no right to anything. It inherits the search_path of capture, its only caller.
 do $$
@@ -247,15 +238,16 @@ exception when others then
 end
 $$;
 
--- ready is there while all is there that capture needs: whatever of it is dropped takes this view along, and the views of
--- the watches, which select from it. None is ever read.
+-- A confirmed watch is believed by a view that is named for it and its table, which needs no query, and whose newest state
+-- even a transaction with an old snapshot sees. It selects from ready, which is there while all is there that capture
+-- needs: whatever of it is dropped takes these views along. None of them is ever read.
 create view notifyql.ready as
 select notifyql.slot() as slot, null::notifyql.change as change, 'notifyql.change_seq'::regclass as seq, s.channel,
        null::notifyql.change_0 as c0, null::notifyql.change_1 as c1, null::notifyql.change_2 as c2,
        null::notifyql.change_3 as c3, null::notifyql.change_4 as c4, null::notifyql.change_5 as c5,
        null::notifyql.change_6 as c6, null::notifyql.change_7 as c7, null::notifyql.change_8 as c8,
        null::notifyql.change_9 as c9,
-       notifyql.root('', 0) as root, notifyql.column_name(0, 0) as column_name,
+       notifyql.column_name(0, 0) as column_name,
        notifyql.image(null) as image, notifyql.image_without(null, null) as image_without,
        (notifyql.images(0, null, '', null, null)).new_image as images,
        (notifyql.images_pinned(0, null, '', null, null)).new_image as images_pinned,
@@ -285,10 +277,13 @@ declare
   failed     integer := 0; -- 1: the images could not be made
   done       boolean;
 begin
-  root := case when TG_NAME <> ' notifyql' then null
-               when TG_ARGV[3] like 'p%' then notifyql.root(TG_ARGV[0], TG_RELID)
-               when to_regclass(concat('notifyql.watch_', TG_ARGV[0], '_', TG_RELID)) is not null then TG_RELID end;
-  if root is null then
+  if to_regclass(concat('notifyql.watch_', TG_ARGV[0], '_', TG_RELID)) is not null then
+    root := TG_RELID;
+  elsif TG_ARGV[3] like 'p%' then
+    select relid into root from pg_partition_ancestors(TG_RELID)
+     where to_regclass(concat('notifyql.watch_', TG_ARGV[0], '_', relid::oid)) is not null;
+  end if;
+  if root is null or TG_NAME <> ' notifyql' then
     return null;
   end if;
 
@@ -340,7 +335,8 @@ begin
 end
 $$;
 
--- truncated is the statement trigger for TRUNCATE, which concerns every tenant. Its argument is the watch's id.
+-- truncated is the statement trigger for TRUNCATE, which concerns every tenant. Its argument is the watch's id, believed as
+-- above.
 create function notifyql.truncated() returns trigger
 language plpgsql
 security definer
@@ -349,7 +345,8 @@ as $$
 declare
   done boolean;
 begin
-  if notifyql.root(TG_ARGV[0], TG_RELID) is not null then
+  if exists (select from (select TG_RELID as relid union all select relid from pg_partition_ancestors(TG_RELID)) a
+              where to_regclass(concat('notifyql.watch_', TG_ARGV[0], '_', a.relid::oid)) is not null) then
     insert into notifyql.change as c (watch, op, flags, shared, leaf)
     values (TG_ARGV[0]::integer, 'T', case when pg_trigger_depth() > 1 then 2 else 0 end, true, TG_RELID)
     returning notifyql.announce(c) into done;

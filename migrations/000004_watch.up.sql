@@ -75,7 +75,7 @@ as $$
   select pg_notify(channel, concat('[1,"W",', id, ']')) from notifyql.secret
 $$;
 
--- believe makes or drops the view by which capture believes a watch: see notifyql.root.
+-- believe makes or drops the view by which capture believes a watch: see notifyql.ready.
 create function notifyql.believe(id integer, tbl oid) returns void
 language plpgsql
 as $$
@@ -105,9 +105,9 @@ begin
   for result in delete from notifyql.watch where rel = tbl and rel_oid <> tbl or rel_oid = tbl and rel <> tbl returning id loop
     perform notifyql.believe(result, null);
   end loop;
-  insert into notifyql.watch (rel, rel_oid) values (tbl, tbl) on conflict (rel) do nothing returning id into result;
+  select id into result from notifyql.watch where rel = tbl for update;
   if not found then
-    select id into result from notifyql.watch where rel = tbl for update;
+    insert into notifyql.watch (rel, rel_oid) values (tbl, tbl) returning id into result; -- or it waits, and fails, beside another
   end if;
   return result;
 end
@@ -348,7 +348,7 @@ declare
 begin
   for f in select p.oid from pg_proc p
             where p.pronamespace = 'notifyql'::regnamespace
-              and p.proname in ('watch_args', 'has_triggers', 'reserve', 'confirm', 'forget', 'refusal', 'watch', 'unwatch',
+              and p.proname in ('needs_pins', 'watch_args', 'has_triggers', 'reserve', 'confirm', 'forget', 'refusal', 'watch', 'unwatch',
                                 'capture', 'truncated') loop
     execute format('grant execute on function %s to %I', f, prefix || 'watch');
   end loop;

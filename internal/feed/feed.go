@@ -8,7 +8,7 @@ package feed
 
 import "github.com/notifyql/notifyql/internal/change"
 
-// Input is what happens to a node: Opened, Notified, Swept, SweepFailed, Lost or Beat.
+// Input is what happens to a node: Opened, Notified, Swept, SweepFailed, Expired, Lost or Beat.
 type Input interface{ input() }
 
 // Opened says that the listener LISTENs, and that in a later transaction (READ ONLY, READ COMMITTED, on the primary, with
@@ -47,6 +47,15 @@ type Swept struct {
 // needs it, so the driver has waited (backed off) before it says this; a new listener connection ends that wait early.
 type SweepFailed struct{ ID int }
 
+// Expired answers the action Sweep when changes that From lacks may be gone from the log, as was asked after the log was read.
+// Parts of an answer may have come before it. Snapshot, of a later transaction like that of Swept, is where the node goes on
+// from: what it sees and was not dispatched never will be. So whoever was to get it must be told: the driver hands this in and
+// then ends all subscriptions that there are, before it hands in or attaches anything else.
+type Expired struct {
+	ID       int // of the Sweep
+	Snapshot change.Snapshot
+}
+
 // Lost says that the listener's connection is gone. Notifications of it that come later are ignored.
 type Lost struct{}
 
@@ -62,14 +71,15 @@ func (Opened) input()      {}
 func (Notified) input()    {}
 func (Swept) input()       {}
 func (SweepFailed) input() {}
+func (Expired) input()     {}
 func (Lost) input()        {}
 func (Beat) input()        {}
 
 // Action is what the machine asks of its driver: Sweep or Reopen.
 type Action interface{ action() }
 
-// Sweep asks for all log rows that are visible now and not in From; the answer is Swept or SweepFailed with its ID. At
-// most one is under way. It goes on when the listener is lost or opened meanwhile.
+// Sweep asks for all log rows that are visible now and not in From; the answer is Swept, SweepFailed or Expired with its
+// ID. At most one is under way. It goes on when the listener is lost or opened meanwhile.
 //
 // Under load From holds nearly all that is visible: read images only of what it lacks.
 type Sweep struct {

@@ -83,6 +83,8 @@ func (m *Machine) Step(now time.Time, in Input) ([]change.Txn, []Action) {
 		m.swept(now, in)
 	case SweepFailed:
 		m.sweepFailed(in)
+	case Expired:
+		m.expired(now, in)
 	case Beat:
 		m.beat(now, in)
 	}

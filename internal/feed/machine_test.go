@@ -278,7 +278,7 @@ func FuzzStep(f *testing.F) {
 		var ids []int
 		for len(in) > 0 {
 			var input Input
-			switch next() % 6 {
+			switch next() % 7 {
 			case 0:
 				x := change.XID(next())
 				input = Opened{change.Snapshot{Xmin: x, Xmax: x}}
@@ -294,6 +294,9 @@ func FuzzStep(f *testing.F) {
 			case 5:
 				now = now.Add(time.Duration(next()) * 100 * time.Millisecond)
 				input = Beat{LastSeq: next()}
+			case 6:
+				x := change.XID(next())
+				input = Expired{ID: int(next()), Snapshot: change.Snapshot{Xmin: x, Xmax: x}}
 			}
 			_, acts := m.Step(now, input)
 			switch in := input.(type) {
@@ -302,6 +305,8 @@ func FuzzStep(f *testing.F) {
 					ids = slices.DeleteFunc(ids, func(id int) bool { return id == in.ID })
 				}
 			case SweepFailed:
+				ids = slices.DeleteFunc(ids, func(id int) bool { return id == in.ID })
+			case Expired:
 				ids = slices.DeleteFunc(ids, func(id int) bool { return id == in.ID })
 			}
 			for _, a := range acts {

@@ -24,6 +24,7 @@ type Stats struct {
 	Anomalies    uint64 // transactions found by a heartbeat whose notification never came
 	Sweeps       uint64 // asked for
 	SweepsFailed uint64
+	Expired      uint64 // sweeps that came too late: what they were to find was dropped from the log
 
 	State    State
 	Open     bool // a transaction has been dispatched in part, and more of it may come

@@ -142,3 +142,13 @@ func (m *Machine) sweepFailed(in SweepFailed) {
 		m.owe()
 	}
 }
+
+// expired ends the sweep as one that found nothing: what its snapshot sees and is not dispatched is given up.
+func (m *Machine) expired(now time.Time, in Expired) {
+	if in.ID == 0 || in.ID != m.sweep.id {
+		return
+	}
+	m.stats.Expired++
+	m.sweep.void = false // the frontier is dead: it must go on from here, whatever was wrong with the sweep
+	m.swept(now, Swept{ID: in.ID, Snapshot: in.Snapshot})
+}

@@ -86,6 +86,8 @@ func explain(err error, config *pgx.ConnConfig) error {
 
 func explainServer(e *pgconn.PgError, config *pgx.ConnConfig, where string) string {
 	switch e.Code {
+	case "22023", "22P02": // what was asked for, not the database
+		return e.Message
 	case "28000", "28P01":
 		return fmt.Sprintf("%s does not let user %q in: %s: check the user and password of DATABASE_URL", where, config.User, e.Message)
 	case "3D000":

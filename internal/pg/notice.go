@@ -84,6 +84,9 @@ func (s *scanner) change(n *feed.Notice, op change.Op) {
 	c.EventType = s.textOrNull()
 	c.Old = s.image()
 	c.New = s.image()
+	if op == change.Event && c.New == nil {
+		c.New = []byte("null") // an event has data, as in the log
+	}
 	if s.err == nil && (c.XID == 0 || c.Seq == 0) {
 		s.fail("an xid and a seq above zero")
 	}

@@ -17,6 +17,7 @@ var payloads = []string{
 	`[1,"T",735,15,0,3,0,false,null,null,16412,null,null,null,null,null,null]`,
 	`[1,"E",736,16,0,0,0,false,"\u00e9\ud83d\ude00\n","",null,null,null,"chat","said \"hi\"",null,"text, with [brackets"]`,
 	`[1,"E",736,17,0,0,0,true,null,null,null,null,null,"chat","",null,12.5e3]`,
+	`[1,"E",736,18,0,0,0,true,null,null,null,null,null,"chat","",null,null]`,
 	`[1,"M",737,3,"acme",null]`,
 	`[1,"M",738,null,null,null]`,
 	`[1,"M",739,0,null,"chat"]`,
@@ -47,6 +48,9 @@ func TestParseNotice(t *testing.T) {
 		}}},
 		{Notice: feed.Notice{Change: change.Change{
 			Op: change.Event, XID: 736, Seq: 17, At: time.UnixMicro(0).UTC(), Topic: change.Topic{Channel: "chat"}, Shared: true, New: []byte(`12.5e3`),
+		}}},
+		{Notice: feed.Notice{Change: change.Change{
+			Op: change.Event, XID: 736, Seq: 18, At: time.UnixMicro(0).UTC(), Topic: change.Topic{Channel: "chat"}, Shared: true, New: []byte(`null`),
 		}}},
 		{Notice: feed.Notice{Marker: true, Change: change.Change{XID: 737, Topic: change.Topic{Watch: 3}, Tenant: "acme"}}},
 		{Notice: feed.Notice{Marker: true, Change: change.Change{XID: 738}}},
@@ -114,7 +118,7 @@ func TestParseNoticeRefuses(t *testing.T) {
 }
 
 func TestParseNoticeAllocatesNothing(t *testing.T) {
-	for _, payload := range []string{payloads[0], payloads[1], payloads[6]} {
+	for _, payload := range []string{payloads[0], payloads[1], payloads[7]} {
 		if n := testing.AllocsPerRun(100, func() { _, _ = ParseNotice(payload) }); n > 0 {
 			t.Errorf("%s: %v allocations", payload, n)
 		}

@@ -85,3 +85,16 @@ func TestTheLastPageSaysThatTheTransactionIsComplete(t *testing.T) {
 	h.Dispatch([]change.Txn{{XID: 9, Continued: true, Stub: &change.Stub{}}})
 	equal(t, c.take(t, 2), "1:->1000 …", "")
 }
+
+func TestALargeTransactionOfWhichNothingMatchesIsNoMessage(t *testing.T) {
+	h := newHub(t, Options{PageRows: 40, History: large(100)})
+	c := attach(t, h, &batches{numbers{topic: orders, low: 1000}}, who("a"))
+	first := attach(t, h, &batches{numbers{topic: orders, low: 60}}, who("a")) // nothing on the first page
+	h.Dispatch(stub())
+	h.Dispatch(inserts(10, 1000, 1001))
+	h.Settle()
+	equal(t, c.take(t, 1), "1:->1000 ")
+	if got := first.take(t, 3); !strings.HasPrefix(got[0], "1:->60 ") || !strings.HasSuffix(got[0], "…") || !strings.HasSuffix(got[1], "1:->99 ") {
+		t.Errorf("got %q", got)
+	}
+}

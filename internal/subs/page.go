@@ -29,11 +29,12 @@ type page struct {
 	frames [][]byte
 	last   *change.Change // where the next page begins
 	more   bool
+	begun  bool // the transaction has given a frame, on this page or before it
 }
 
 // page returns a page of stub e, which may have yet to be read; readers are woken when it is done. after is the last
-// change of the page before it.
-func (g *group) page(e *entry, number int, after *change.Change) *page {
+// change of the page before it, and begun what that page says.
+func (g *group) page(e *entry, number int, after *change.Change, begun bool) *page {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, p := range g.pages {
@@ -41,7 +42,7 @@ func (g *group) page(e *entry, number int, after *change.Change) *page {
 			return p
 		}
 	}
-	p := &page{of: e, group: g, number: number}
+	p := &page{of: e, group: g, number: number, begun: begun || e.begun}
 	g.pages = append(g.pages, p)
 	if len(g.pages) > maxPages { // who waits for it holds it
 		g.pages = slices.Delete(g.pages, 0, 1)
@@ -131,8 +132,8 @@ func (g *group) fill(ctx context.Context, p *page, cs []change.Change, more bool
 			}
 		}
 	}
-	// The last page says that the transaction is complete even if nothing in it matched.
-	if len(all.entries) > 0 || g.batcher != nil && !more && (p.number > 0 || p.of.begun) {
+	// To those who have got some of it, the last page says that the transaction is complete even if nothing in it matched.
+	if len(all.entries) > 0 || g.batcher != nil && !more && p.begun {
 		all.complete = !more
 		frames = append(frames, g.encodeBatch(ctx, &all))
 	}
@@ -142,7 +143,7 @@ func (g *group) fill(ctx context.Context, p *page, cs []change.Change, more bool
 	g.hub.matched.Add(int64(len(frames)))
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	p.done, p.frames, p.more = true, frames, more && len(cs) > 0
+	p.done, p.frames, p.more, p.begun = true, frames, more && len(cs) > 0, p.begun || len(frames) > 0
 	if len(cs) > 0 {
 		last := cs[len(cs)-1]
 		last.Old, last.New = nil, nil

@@ -17,6 +17,7 @@ type Reader struct {
 	pos    int64 // in the group's list
 	number int   // of the page of the stub at pos
 	after  *change.Change
+	begun  bool
 	page   *page
 	frame  int // in page
 	closed bool
@@ -100,7 +101,7 @@ func (r *Reader) ahead(es []*entry) (int, error) {
 func (r *Reader) stub(e *entry, dst [][]byte, limit int) ([][]byte, bool) {
 	for {
 		if r.page == nil {
-			r.page, r.frame = r.g.page(e, r.number, r.after), 0
+			r.page, r.frame = r.g.page(e, r.number, r.after, r.begun), 0
 		}
 		if !r.g.isDone(r.page) {
 			return dst, false
@@ -113,10 +114,10 @@ func (r *Reader) stub(e *entry, dst [][]byte, limit int) ([][]byte, bool) {
 			return dst, false
 		}
 		if !r.page.more {
-			r.page, r.number, r.after = nil, 0, nil
+			r.page, r.number, r.after, r.begun = nil, 0, nil, false
 			return dst, true
 		}
-		r.number, r.after, r.page = r.number+1, r.page.last, nil
+		r.number, r.after, r.begun, r.page = r.number+1, r.page.last, r.page.begun, nil
 		if limit == 0 {
 			return dst, false
 		}

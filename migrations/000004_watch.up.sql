@@ -228,7 +228,7 @@ create function notifyql.watch(
 ) returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '2s'
+set lock_timeout = '500ms'
 set client_min_messages = 'warning'
 as $$
 declare
@@ -258,10 +258,10 @@ begin
         using errcode = 'undefined_column',
               hint = 'Name it with tenant_column => ''…'', or show every row to every tenant with shared => true.';
     end if;
-    if tenant.type not in ('smallint', 'integer', 'bigint', 'numeric', 'text', 'varchar', 'name', 'uuid', 'boolean') then
+    if tenant.type not in ('smallint', 'integer', 'bigint', 'numeric', 'text', 'varchar', 'name', 'uuid') then
       raise exception 'cannot watch %: its tenant column % is of type %', tbl, quote_ident(tenant_column), tenant.type
         using errcode = 'feature_not_supported',
-              hint = 'A tenant is a smallint, integer, bigint, numeric, text, varchar, name, uuid or boolean; a stored generated column can make one.';
+              hint = 'A tenant is a smallint, integer, bigint, numeric, text, varchar, name or uuid; a stored generated column can make one.';
     end if;
   end if;
 
@@ -295,6 +295,9 @@ begin
   execute format('alter table %s enable always trigger " notifyql", enable always trigger " notifyql truncate"', tbl);
   perform notifyql.confirm(tbl, tenant.attnum, shared, hidden, type_name, field_name, coalesce(ignore_rls, false));
   return watch_id;
+exception when lock_not_available then
+  raise exception 'cannot watch %: a transaction that is under way holds a lock on %', tbl, tbl
+    using errcode = 'lock_not_available', hint = 'Try again when it has ended: writers are not made to wait for it.';
 end
 $$;
 
@@ -302,7 +305,7 @@ $$;
 create function notifyql.unwatch(tbl regclass) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '2s'
+set lock_timeout = '500ms'
 as $$
 begin
   if exists (select from pg_trigger where tgrelid = tbl and tgname in (' notifyql', ' notifyql truncate')) then
@@ -310,6 +313,9 @@ begin
     execute format('drop trigger if exists " notifyql truncate" on %s', tbl);
   end if;
   return notifyql.forget(tbl);
+exception when lock_not_available then
+  raise exception 'cannot unwatch %: a transaction that is under way holds a lock on %', tbl, tbl
+    using errcode = 'lock_not_available', hint = 'Try again when it has ended: writers are not made to wait for it.';
 end
 $$;
 

@@ -122,11 +122,6 @@ func dedent(s string) string {
 	return strings.Join(out, "\n")
 }
 
-// version is the server's major version.
-func version(t testing.TB, db *pgtest.DB) int {
-	t.Helper()
-	return one[int](t, db, `select current_setting('server_version_num')::integer / 10000`)
-}
 
 // role returns the name of one of the database's roles: owner, watch, image or server.
 func role(t testing.TB, db *pgtest.DB, kind string) string {

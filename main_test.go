@@ -11,8 +11,8 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m, migrate.Up) }
 
-// run starts a server that ends with the test.
-func run(t *testing.T, c notifyql.Config) *notifyql.Server {
+// start starts a server that ends with the test.
+func start(t *testing.T, c notifyql.Config) *notifyql.Server {
 	t.Helper()
 	srv, err := notifyql.New(c)
 	if err != nil {
@@ -27,10 +27,17 @@ func run(t *testing.T, c notifyql.Config) *notifyql.Server {
 			t.Error(err)
 		}
 	})
+	return srv
+}
+
+// run starts a server and waits until it is ready.
+func run(t *testing.T, c notifyql.Config) *notifyql.Server {
+	t.Helper()
+	srv := start(t, c)
 	select {
 	case <-srv.Ready():
-	case err := <-done:
-		t.Fatalf("the server ended: %v", err)
+	case <-t.Context().Done():
+		t.Fatal("the server was never ready")
 	}
 	return srv
 }

@@ -89,8 +89,9 @@ func New(c Config) (*Server, error) {
 }
 
 // Run serves until ctx ends: it takes changes in, follows the schema, and at the end closes all sockets with 1012, so
-// that clients come back, and waits for them, for DrainTimeout at most. It returns nil after that, and an error, at once, for what waiting can't mend: a
-// wrong URL, a missing migration. A database that is down is waited for. Run is called once.
+// that clients come back, and waits for them, for DrainTimeout at most. It returns nil after that. A database that is down,
+// or not fit, such as one without the migrations, is waited for: the log says so once, and Health until it is over. Run is
+// called once.
 func (s *Server) Run(ctx context.Context) error {
 	if s.ran.Swap(true) {
 		return errors.New("notifyql: Run was called before; make a new Server")

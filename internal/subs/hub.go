@@ -123,7 +123,9 @@ func (h *Hub) Attach(p Plan, id *auth.Identity, wake func()) (*Reader, error) {
 	}
 	g := h.groups[key]
 	if g == nil {
-		g = &group{hub: h, key: key, plan: p, id: id}
+		own := *id // the caller's may change, and who may see what must not
+		own.Tenants = slices.Clone(id.Tenants)
+		g = &group{hub: h, key: key, plan: p, id: &own}
 		if b, ok := p.(Batcher); ok && b.Batches() {
 			g.batcher = b
 		}

@@ -208,3 +208,17 @@ func TestTenantsKeyTellsApart(t *testing.T) {
 		t.Error("order or repetition of tenants changes the key")
 	}
 }
+
+func TestTenantsAreThoseOfTheBeginning(t *testing.T) {
+	h := newHub(t, Options{})
+	id := who("a")
+	c := attach(t, h, &numbers{topic: orders}, id)
+	id.Tenants[0] = "b"
+	h.Dispatch(txn(insert(1, "a", 1), insert(1, "b", 2)))
+	equal(t, c.take(t, 1), "1:->1")
+	c.nothing(t)
+	c.Close()
+	if len(h.topics) != 0 {
+		t.Error("its group is still in the index")
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 
 	"github.com/notifyql/notifyql/internal/auth"
+	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/gql"
 	"github.com/notifyql/notifyql/internal/subs"
 	"github.com/notifyql/notifyql/internal/ws"
@@ -50,6 +51,8 @@ func (l live) Next(dst [][]byte, limit int) ([][]byte, error) {
 		return dst, nil
 	case errors.Is(err, subs.ErrOverflow):
 		err = &ws.OperationError{Errors: failure("OVERFLOW", err.Error()+"; subscribe again")}
+	case errors.Is(err, change.ErrDropped):
+		err = &ws.OperationError{Errors: failure("EXPIRED", err.Error()+"; subscribe again, and read anew what you show")}
 	case errors.As(err, &changed):
 		err = &ws.OperationError{Errors: failure("SCHEMA_CHANGED", changed.Error())}
 	case errors.Is(err, subs.ErrClosed):

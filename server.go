@@ -11,6 +11,7 @@ import (
 
 	"github.com/notifyql/notifyql/internal/bus/memory"
 	"github.com/notifyql/notifyql/internal/catalog"
+	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/feed"
 	"github.com/notifyql/notifyql/internal/gql"
 	"github.com/notifyql/notifyql/internal/pg"
@@ -152,6 +153,9 @@ func (s *Server) emit(in feed.Input) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	txns, actions := s.machine.Step(time.Now(), in)
+	if _, ok := in.(feed.Expired); ok { // who is subscribed now has missed something
+		s.hub.Recheck(func(subs.Plan) error { return change.ErrDropped })
+	}
 	s.hub.Dispatch(txns)
 	s.settle()
 	for _, a := range actions {

@@ -1,9 +1,13 @@
 package change
 
 import (
+	"errors"
 	"slices"
 	"time"
 )
+
+// ErrDropped says that changes were dropped from the log before they were delivered.
+var ErrDropped = errors.New("changes were dropped from the log before they were delivered")
 
 // Stamp names a tick: by its id, and by random bits that tell it from a tick of another history with the same id.
 type Stamp struct {

@@ -1,7 +1,6 @@
 package pg
 
 import (
-	"errors"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -9,9 +8,14 @@ import (
 	"github.com/notifyql/notifyql/internal/change"
 )
 
-// ErrGone says that the log was emptied past the place from which it was to be read: changes are missing there, and no answer
-// is better than one with a hole.
-var ErrGone = errors.New("the log no longer reaches back to where this node was: restart the node, and its clients begin anew")
+// goneError says that the log was emptied past the place from which it was read: changes may be missing there, and no answer is
+// better than one with a hole.
+type goneError struct {
+	now change.Snapshot // from where the log is whole
+}
+
+func (*goneError) Error() string { return change.ErrDropped.Error() }
+func (*goneError) Unwrap() error { return change.ErrDropped }
 
 // dropped is how far the log has been emptied.
 type dropped struct {

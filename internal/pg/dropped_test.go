@@ -2,7 +2,6 @@ package pg
 
 import (
 	"errors"
-	"sync"
 	"testing"
 	"time"
 
@@ -41,7 +40,7 @@ func TestEmptiedLogIsNoticed(t *testing.T) {
 				}
 			})
 		}
-		if err := sweep(&before); !errors.Is(err, ErrGone) {
+		if err := sweep(&before); !errors.Is(err, change.ErrDropped) {
 			t.Errorf("a sweep from before what was dropped: %v", err)
 		}
 		if err := sweep(&after); err != nil {
@@ -54,7 +53,7 @@ func TestEmptiedLogIsNoticed(t *testing.T) {
 		if err := slow.Commit(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := sweep(&after); !errors.Is(err, ErrGone) {
+		if err := sweep(&after); !errors.Is(err, change.ErrDropped) {
 			t.Errorf("a sweep from where an older transaction ran, that has ended: %v", err)
 		}
 		after.Add(change.XID(slowXID))
@@ -62,44 +61,44 @@ func TestEmptiedLogIsNoticed(t *testing.T) {
 			t.Errorf("the same, but that had been dispatched: %v", err)
 		}
 		_, _, err = s.Txn(t.Context(), x, nil, &change.Stub{}, change.Topic{Watch: 7}, []string{"a"}, 10)
-		if !errors.Is(err, ErrGone) {
+		if !errors.Is(err, change.ErrDropped) {
 			t.Errorf("a page of it: %v", err)
 		}
 	}
 }
 
-// A source whose place in the log is gone can't go on, and says so.
-func TestRunEndsWhenItsPlaceIsGone(t *testing.T) {
+// A source whose place in the log is gone says so, and goes on from where the log is.
+func TestSourceGoesOnWhenItsPlaceIsGone(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	ledger(t, db)
-	s := testSource(t, db)
-	machine := feed.New()
-	var mu sync.Mutex
-	opened := make(chan struct{})
-	ended := make(chan error, 1)
-	go func() {
-		ended <- s.Run(t.Context(), func(in feed.Input) {
-			mu.Lock()
-			defer mu.Unlock()
-			_, actions := machine.Step(time.Now(), in)
-			for _, a := range actions {
-				s.Do(a)
-			}
-			if _, ok := in.(feed.Opened); ok {
-				close(opened)
-			}
-		})
-	}()
-	<-opened
-	db.Exec(t, "update notifyql.retention set dropped = '1000000000'")
-	db.Exec(t, "insert into ledger values (1, 'a', 1, repeat('x', 9000))") // only the log has it
-	select {
-	case err := <-ended:
-		if !errors.Is(err, ErrGone) {
-			t.Errorf("Run returned %v", err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("Run goes on")
+	n := startNode(t, Config{DatabaseURL: db.URL, Beat: time.Hour}) // nothing folds the frontier
+	n.opened(1)
+	var next uint64
+	if err := db.Pool(t).QueryRow(t.Context(), "select pg_snapshot_xmax(pg_current_snapshot())").Scan(&next); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(t, "insert into ledger values (1, 'a', 1, repeat('x', 9000)), (2, 'b', 1, null)")
+	n.until("the large row is there", func() bool { return len(n.txns) == 1 })
+
+	// As if the node had slept for a day.
+	n.mu.Lock()
+	n.machine.Step(time.Now(), feed.Lost{})
+	n.mu.Unlock()
+	db.Exec(t, "insert into ledger values (3, 'a', 1)")
+	var last uint64
+	if err := db.Pool(t).QueryRow(t.Context(), "select xid from notifyql.change order by xid desc limit 1").Scan(&last); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(t, "update notifyql.retention set dropped = $1", last)
+	n.emit(feed.Opened{Snapshot: snapshot(t, db)})
+	n.until("it has noticed", func() bool { return count[feed.Expired](n) == 1 })
+	db.Exec(t, "insert into ledger values (4, 'a', 1, repeat('x', 9000))") // only the log has it
+	n.until("it goes on", func() bool { return len(n.txns) == 2 })
+	if got := n.all()[1]; len(got.Changes) != 1 || got.XID <= change.XID(last) || uint64(got.XID) < next {
+		t.Errorf("got %+v", got)
+	}
+	if st := n.Status(); len(st.Problems) > 0 || n.stats().Expired != 1 {
+		t.Errorf("%+v, %+v", st, n.stats())
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
 
@@ -72,7 +73,7 @@ func explain(err error, config *pgx.ConnConfig) error {
 			return say("%s", text)
 		}
 		return say("%s: %s (SQLSTATE %s)", where, server.Message, server.Code)
-	case errors.Is(err, errStandby), errors.Is(err, errPooler), errors.Is(err, errVersion), errors.Is(err, ErrGone), isSchema(err):
+	case errors.Is(err, errStandby), errors.Is(err, errPooler), errors.Is(err, errVersion), errors.Is(err, change.ErrDropped), isSchema(err):
 		return err // it says what to do
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
 		return say("%s refuses the connection: is Postgres running there, and is DATABASE_URL right?", where)

@@ -132,7 +132,8 @@ func readOrder(ctx context.Context, pool *pgxpool.Pool, xid change.XID, after in
 
 func tid(t pgtype.TID) change.TID { return change.TID{Block: t.BlockNumber, Offset: t.OffsetNumber} }
 
-// Txn implements subs.History. It waits for its turn; ctx bounds that too.
+// Txn implements subs.History. It waits for its turn; ctx bounds that too. The error wraps change.ErrDropped if some of the
+// transaction may be gone from the log.
 func (s *Source) Txn(ctx context.Context, xid change.XID, after *change.Change, stub *change.Stub, topic change.Topic, tenants []string, limit int) (cs []change.Change, more bool, err error) {
 	h := s.history
 	select {
@@ -215,7 +216,7 @@ func (p *page) rows(ctx context.Context, pool *pgxpool.Pool, query string, of an
 	var gone dropped
 	askDropped(&batch, &gone)
 	if err = pool.SendBatch(ctx, &batch).Close(); err == nil && p.xid <= gone.last {
-		err = ErrGone
+		err = change.ErrDropped // perhaps not of it, but of what is as old
 	}
 	return cs, more, err
 }

@@ -2,7 +2,6 @@ package pg
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -88,8 +87,7 @@ func New(cfg Config) (*Source, error) {
 }
 
 // Run serves emit until ctx is done, and returns nil then, all its goroutines ended. emit is called by several of them, and
-// what it does holds up the caller. A database that is down, or unfit, is tried again and again: Status says why. Only one
-// thing waiting can't mend: Run returns ErrGone if the database was away for so long that the log has been emptied meanwhile.
+// what it does holds up the caller. A database that is down, or unfit, is tried again and again: Status says why.
 func (s *Source) Run(ctx context.Context, emit func(feed.Input)) error {
 	s.listener.on = sessionEvents{
 		emit: func(in feed.Input) {
@@ -104,22 +102,13 @@ func (s *Source) Run(ctx context.Context, emit func(feed.Input)) error {
 		catalog:    s.catalog.look,
 		unreadable: s.state.unreadable,
 	}
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
 	var wg sync.WaitGroup
 	wg.Go(func() { s.listener.run(ctx) })
-	wg.Go(func() {
-		if err := s.sweeper.run(ctx, emit); err != nil {
-			fail(err)
-		}
-	})
+	wg.Go(func() { s.sweeper.run(ctx, emit) })
 	wg.Go(func() { s.beat(ctx, emit) })
 	wg.Go(func() { s.catalog.run(ctx, s.config.Poll) })
 	wg.Go(func() { s.turner.run(ctx, s.config.Turn) })
 	wg.Wait()
-	if err := context.Cause(ctx); errors.Is(err, ErrGone) {
-		return err
-	}
 	return nil
 }
 

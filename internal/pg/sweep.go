@@ -66,21 +66,24 @@ func (s *sweeper) hurry() {
 	}
 }
 
-// run returns nil when ctx is done, and ErrGone if it can never answer.
-func (s *sweeper) run(ctx context.Context, emit func(feed.Input)) error {
+func (s *sweeper) run(ctx context.Context, emit func(feed.Input)) {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case a := <-s.asks:
 			err := s.sweep(ctx, a, emit)
 			if ctx.Err() != nil {
-				return nil
+				return
+			}
+			var gone *goneError
+			if errors.As(err, &gone) {
+				s.state.log.Error("this node was behind for so long that what it missed is gone from the log; it goes on from here", "was at", a.From.Snapshot, "log begins at", gone.now)
+				s.retry.tries = 0
+				emit(feed.Expired{ID: a.ID, Snapshot: gone.now})
+				continue
 			}
 			s.state.problem("sweep", explain(err, s.pool.Config().ConnConfig))
-			if errors.Is(err, ErrGone) {
-				return err
-			}
 			if err == nil {
 				s.retry.tries = 0
 				continue
@@ -148,7 +151,7 @@ func sweepSmall(ctx context.Context, conn *pgx.Conn, from *change.Frontier, l *l
 		return swept, false, err
 	}
 	if gone.holed(from) {
-		return swept, false, ErrGone
+		return swept, false, &goneError{gone.now}
 	}
 	swept.Txns = read.txns(l)
 	return swept, !read.cut && read.count <= wholeRows, nil

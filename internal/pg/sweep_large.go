@@ -64,7 +64,7 @@ func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, a *feed.Sweep,
 		return err
 	}
 	if gone.holed(&a.From) {
-		return ErrGone
+		return &goneError{gone.now}
 	}
 	emit(feed.Swept{ID: a.ID, Snapshot: snapshot, Txns: txns})
 	return nil

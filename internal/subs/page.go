@@ -2,6 +2,7 @@ package subs
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -30,6 +31,8 @@ type page struct {
 	last   *change.Change // where the next page begins
 	more   bool
 	begun  bool // the transaction has given a frame, on this page or before it
+
+	lost error // set instead, under group.mu: the log does not have it any more
 }
 
 // page returns a page of stub e, which may have yet to be read; readers are woken when it is done. after is the last
@@ -57,7 +60,14 @@ func (g *group) isDone(p *page) bool {
 	return p.done
 }
 
-// read fills p. It tries until it succeeds, the hub ends or nobody is left to read for.
+// whyLost is why p can never be read; nil if it can.
+func (g *group) whyLost(p *page) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return p.lost
+}
+
+// read fills p. It tries until it succeeds, the log has lost it, the hub ends or nobody is left to read for.
 func (g *group) read(ctx context.Context, p *page, after *change.Change) {
 	wait := 50 * time.Millisecond
 	for {
@@ -65,6 +75,13 @@ func (g *group) read(ctx context.Context, p *page, after *change.Change) {
 		if err == nil {
 			g.fill(ctx, p, cs, more)
 			g.hub.keepPage(p)
+			return
+		}
+		if errors.Is(err, change.ErrDropped) {
+			g.mu.Lock()
+			p.lost = err
+			g.mu.Unlock()
+			g.wakeAll()
 			return
 		}
 		if ctx.Err() != nil || !g.live() {

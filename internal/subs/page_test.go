@@ -16,12 +16,16 @@ type log struct {
 	cs    []change.Change
 	reads int
 	fail  int // so many reads fail
+	gone  bool
 }
 
 func (l *log) Txn(_ context.Context, _ change.XID, after *change.Change, stub *change.Stub, topic change.Topic, _ []string, limit int) ([]change.Change, bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reads++
+	if l.gone {
+		return nil, false, fmt.Errorf("page: %w", change.ErrDropped)
+	}
 	if l.fail > 0 {
 		l.fail--
 		return nil, false, errors.New("the database is away")
@@ -142,4 +146,37 @@ func TestCloseWhileALargeTransactionIsRead(t *testing.T) {
 	c.nothing(t)
 	c.Close()
 	h.Close()
+}
+
+// What the log has dropped before it was read ends who was to get it, once he has got what came before. Others go on.
+func TestAPageThatIsGoneEndsItsReaders(t *testing.T) {
+	l := large(30)
+	h := newHub(t, Options{PageRows: 10, History: l})
+	c := attach(t, h, &numbers{topic: orders}, who("a"))
+	other := attach(t, h, &numbers{topic: orders}, who("b"))
+	h.Dispatch(inserts(8, 1, 2))
+	h.Dispatch(stub(change.Scope{Topic: orders, Tenant: "a"}))
+	h.Dispatch(inserts(10, 2, 3))
+	c.take(t, 11)
+	l.mu.Lock()
+	l.gone = true
+	l.mu.Unlock()
+	for {
+		frames, err := c.Next(nil, 100)
+		if err != nil {
+			if !errors.Is(err, change.ErrDropped) {
+				t.Errorf("it ends with %v", err)
+			}
+			break
+		}
+		if len(frames) > 0 { // the page that was read before
+			continue
+		}
+		<-c.woken
+	}
+	if _, err := c.Next(nil, 1); !errors.Is(err, change.ErrDropped) {
+		t.Errorf("and then with %v", err)
+	}
+	h.Dispatch(txn(insert(11, "b", 3)))
+	equal(t, other.take(t, 1), "1:->3")
 }

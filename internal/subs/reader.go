@@ -25,8 +25,8 @@ type Reader struct {
 
 // Next appends the frames that are ready to dst, at most limit of them, without blocking. The frames are JSON texts of
 // GraphQL ExecutionResults and must not be changed. None and a nil error: wait for wake. If exactly limit were
-// appended there may be more. The error, once there is nothing left before it, is ErrOverflow, ErrClosed or the one that Recheck
-// gave.
+// appended there may be more. The error, once there is nothing left before it, is ErrOverflow, ErrClosed, the one that Recheck
+// gave, or one that wraps change.ErrDropped.
 func (r *Reader) Next(dst [][]byte, limit int) ([][]byte, error) {
 	if r.closed {
 		return dst, ErrClosed
@@ -53,6 +53,11 @@ func (r *Reader) Next(dst [][]byte, limit int) ([][]byte, error) {
 			}
 			limit -= len(dst) - before
 			if !done {
+				if r.page != nil {
+					if err := r.g.whyLost(r.page); err != nil {
+						return dst, err
+					}
+				}
 				if limit > 0 && r.g.hub.ctx.Err() != nil { // what is missing will not come
 					return dst, ErrClosed
 				}

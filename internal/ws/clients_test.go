@@ -78,6 +78,42 @@ func TestGraphQLWSClient(t *testing.T) {
 	}
 }
 
+// Two nodes behind a proxy are restarted in turn, again and again. No subscription of a client that retries ends; the
+// clients have their default settings otherwise, by which a failed handshake would be the end.
+func TestRollingRestart(t *testing.T) {
+	t.Parallel()
+	for library, options := range map[string]map[string]any{
+		"graphql-ws":                 {"retryMilliseconds": 1},
+		"subscriptions-transport-ws": {"reconnect": true},
+	} {
+		t.Run(library, func(t *testing.T) {
+			t.Parallel()
+			f, g := newFake(), newFake()
+			g.started = f.started
+			nodes := []*server{newServer(t, f, AcceptOptions{}, Options{}), newServer(t, g, AcceptOptions{}, Options{})}
+			proxy := newFreezer(t, nodes[0].Listener.Addr().String(), nodes[1].Listener.Addr().String())
+			c := npm.Start(t, library, "ws://"+proxy.Addr().String(), options)
+			c.Subscribe("orders", "orders")
+			<-f.started
+			for n := range 6 {
+				nodes[n%2].restart()
+				for f.publish("orders", next1(n))+g.publish("orders", next1(n)) == 0 {
+					<-f.started
+				}
+				for {
+					e := c.Event()
+					if e.Event == "error" || e.Event == "complete" {
+						t.Fatalf("restart %d ended the subscription: %s", n, e)
+					}
+					if e.Event == "next" && string(e.Payload) == next1(n) {
+						break
+					}
+				}
+			}
+		})
+	}
+}
+
 // What docs/protocol.md says that graphql-ws does with each close code, it does.
 func TestCloseCodesInTheDocs(t *testing.T) {
 	t.Parallel()

@@ -69,6 +69,22 @@ func (f *fake) check(t testing.TB) {
 	}
 }
 
+// publish gives a result to every stream of a topic, and says how many those are.
+func (f *fake) publish(topic, result string) int {
+	f.mu.Lock()
+	var to []*fakeStream
+	for s := range f.streams {
+		if s.op.Query == topic && s.ctx.Err() == nil {
+			to = append(to, s)
+		}
+	}
+	f.mu.Unlock()
+	for _, s := range to {
+		s.add(result)
+	}
+	return len(to)
+}
+
 type fakeSession struct {
 	fake   *fake
 	mu     sync.Mutex

@@ -122,7 +122,8 @@ func TestClientThatNeverBegins(t *testing.T) {
 	}
 }
 
-// freezer is a proxy that stops forwarding without closing anything, as a firewall does.
+// freezer is a proxy in front of some servers, each connection to the next one, that can stop forwarding without closing
+// anything, as a firewall does.
 type freezer struct {
 	net.Listener
 	mu     sync.Mutex
@@ -131,19 +132,19 @@ type freezer struct {
 	copied sync.WaitGroup
 }
 
-func newFreezer(t *testing.T, to string) *freezer {
+func newFreezer(t *testing.T, to ...string) *freezer {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := &freezer{Listener: l}
 	f.copied.Go(func() {
-		for {
+		for i := 0; ; i++ {
 			in, err := l.Accept()
 			if err != nil {
 				return
 			}
-			out, err := net.Dial("tcp", to)
+			out, err := net.Dial("tcp", to[i%len(to)])
 			if err != nil {
 				in.Close()
 				continue

@@ -132,6 +132,8 @@ func (l *legacy) fail(s *subscription, errors []byte) []byte {
 	return errorMessage(s.raw(), firstOf(errors))
 }
 
+func (l *legacy) active() int { return l.subs.active() }
+
 func (l *legacy) each(f func(*subscription)) { l.subs.each(f) }
 
 func (l *legacy) ping() []byte { return nil }

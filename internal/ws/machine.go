@@ -14,6 +14,8 @@ type machine interface {
 	// complete and fail end an operation from this side: its id is free, and the message is to be sent.
 	complete(s *subscription) []byte
 	fail(s *subscription, errors []byte) []byte
+	// active is how many operations have not ended.
+	active() int
 	// each calls f with every operation that has not ended.
 	each(f func(*subscription))
 	// ping is a message that the client answers, nil if the protocol has none.
@@ -95,6 +97,8 @@ type subscriptions struct {
 
 func (ss *subscriptions) has(id string) bool { return ss.byID[id] != nil }
 func (ss *subscriptions) full() bool         { return len(ss.byID) >= ss.limit }
+
+func (ss *subscriptions) active() int { return len(ss.byID) }
 
 func (ss *subscriptions) add(s *subscription) {
 	if ss.byID == nil {

@@ -17,6 +17,9 @@ type Options struct {
 	// WriteTimeout is how long a batch of messages may take to be written, beside a second for each 8 KB of it: 20 s.
 	// A client that is slower is taken for dead.
 	WriteTimeout time.Duration
+	// IdleTimeout is how long a connection may be without a subscription: no limit. It is looked at with each ping, so the
+	// connection may live one KeepAlive longer.
+	IdleTimeout time.Duration
 	// MaxSubscriptions is how many operations one connection may have at a time: 200.
 	MaxSubscriptions int
 	// MessagesPerSecond is how fast a client's messages are read after the first MessageBurst: 100 after 500. A client

@@ -120,6 +120,8 @@ func (t *transport) fail(s *subscription, errors []byte) []byte {
 	return errorMessage(s.raw(), errors)
 }
 
+func (t *transport) active() int { return t.subs.active() }
+
 func (t *transport) each(f func(*subscription)) { t.subs.each(f) }
 
 func (t *transport) ping() []byte { return []byte(`{"type":"ping"}`) }

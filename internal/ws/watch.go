@@ -20,6 +20,8 @@ type watch struct {
 
 	answerable bool // a client that is alive answers it
 
+	idleSince time.Time // zero while there are subscriptions
+
 	writeDue atomic.Int64 // when the write that is running must be done, in nanoseconds since epoch; 0 if none is
 }
 
@@ -58,10 +60,11 @@ func (c *conn) stopWatch() {
 func (c *conn) tick() {
 	defer c.running.Done()
 	c.mu.Lock()
-	d, why := c.due(time.Now())
 	if c.done {
-		d = 0
+		c.mu.Unlock()
+		return
 	}
+	d, why := c.due(time.Now())
 	if d > 0 {
 		c.running.Add(1)
 		c.watch.timer.Reset(d)
@@ -84,6 +87,10 @@ func (c *conn) due(now time.Time) (time.Duration, *CloseError) {
 	if c.closing != nil {
 		return c.rest(), nil // the writer may hang before it closes
 	}
+	if c.idle(now) {
+		c.shutLocked(closing(CodeTimeout, "No subscription for %v", c.opts.IdleTimeout))
+		return c.rest(), nil
+	}
 	switch w.phase {
 	case waitingInit:
 		w.phase = resting
@@ -101,6 +108,21 @@ func (c *conn) due(now time.Time) (time.Duration, *CloseError) {
 		return c.opts.PongTimeout, nil
 	}
 	return c.pongDue(now), nil
+}
+
+// idle reports whether there has been no subscription for too long, as far as the timer has looked.
+func (c *conn) idle(now time.Time) bool {
+	w := &c.watch
+	switch {
+	case c.opts.IdleTimeout <= 0 || w.phase == waitingInit:
+		return false
+	case c.machine.active() > 0:
+		w.idleSince = time.Time{}
+		return false
+	case w.idleSince.IsZero():
+		w.idleSince = now
+	}
+	return now.Sub(w.idleSince) >= c.opts.IdleTimeout
 }
 
 func (c *conn) pongDue(now time.Time) time.Duration {
@@ -126,8 +148,8 @@ func (c *conn) untilPing() time.Duration {
 	return max(c.rest()-c.opts.PongTimeout, time.Millisecond)
 }
 
-// rest is the time until the next ping, or until the next look at the writes if there is none: spread a little, so that connections that were opened together are not all
-// pinged together for ever.
+// rest is the time until the next ping, or until the next look at the writes if there is none: spread a little, so that
+// connections that were opened together are not all pinged together for ever.
 func (c *conn) rest() time.Duration {
 	if c.opts.KeepAlive < 0 {
 		return cmp.Or(max(c.opts.WriteTimeout, 0), time.Hour)

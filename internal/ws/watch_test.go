@@ -166,3 +166,31 @@ func TestMessageRate(t *testing.T) {
 		s.wantClose(1001, "Going away")
 	})
 }
+
+// A connection that nobody subscribes on ends; one with a subscription does not.
+func TestIdleTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pingPipe{pipe: newPipe(transportWS)}
+		f := newFake()
+		o := keepAlive
+		o.IdleTimeout = time.Minute
+		done := make(chan error, 1)
+		go func() { done <- Serve(t.Context(), p, f, o) }()
+		p.in <- initMessage
+		p.in <- subscribe("a", "a")
+		pass(10 * time.Minute)
+		select {
+		case err := <-done:
+			t.Fatalf("ended with a subscription: %v", err)
+		default:
+		}
+		at := time.Now()
+		p.in <- complete("a")
+		<-done
+		within(t, "closed", time.Since(at), time.Minute, time.Minute+20*time.Second)
+		if p.code != CodeTimeout || p.reason != "No subscription for 1m0s" {
+			t.Errorf("closed with %d %s", p.code, p.reason)
+		}
+		f.check(t)
+	})
+}

@@ -1,6 +1,7 @@
 package subs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -71,4 +72,30 @@ func TestTheTailKeepsOnlyWhatMatched(t *testing.T) {
 	if got, told := int64(after.HeapAlloc)-int64(before.HeapAlloc), h.Stats().TailBytes; got > 4*told+1<<20 {
 		t.Errorf("the tail says that it has %d bytes and keeps %d", told, got)
 	}
+}
+
+// noLog is a History that has nothing and says so.
+type noLog struct{ asked chan struct{} }
+
+func (l noLog) Txn(context.Context, change.XID, *change.Change, *change.Stub, change.Topic, []string, int) ([]change.Change, bool, error) {
+	select {
+	case l.asked <- struct{}{}:
+	default:
+	}
+	return nil, false, errors.New("the database is away")
+}
+
+// A transaction that can't be read is tried again and again, and keeps no place from what others wait for.
+func TestWhatCannotBeReadHoldsUpNobody(t *testing.T) {
+	l := noLog{make(chan struct{}, 1)}
+	h := newHub(t, Options{Background: 1, History: l})
+	gate := make(chan struct{})
+	close(gate)
+	stuck := attach(t, h, &numbers{topic: orders}, who("a"))
+	c := attach(t, h, &numbers{topic: orders, gate: gate}, who("b"))
+	h.Dispatch(stub(change.Scope{Topic: orders, Tenant: "a"}))
+	stuck.nothing(t)
+	<-l.asked
+	h.Dispatch(txn(insert(10, "b", 1)))
+	equal(t, c.take(t, 1), "1:->1")
 }

@@ -260,3 +260,15 @@ func (h *Hub) background(g *group, f func(ctx context.Context)) {
 		}
 	}()
 }
+
+// pause lets a background task wait for d, or until ctx ends, and gives its place to others meanwhile.
+func (h *Hub) pause(ctx context.Context, d time.Duration) {
+	<-h.slot
+	defer func() { h.slot <- struct{}{} }()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -69,7 +69,7 @@ func (g *group) whyLost(p *page) error {
 
 // read fills p. It tries until it succeeds, the log has lost it, the hub ends or nobody is left to read for.
 func (g *group) read(ctx context.Context, p *page, after *change.Change) {
-	wait := 50 * time.Millisecond
+	wait, said := 50*time.Millisecond, false
 	for {
 		cs, more, err := g.hub.o.History.Txn(ctx, p.of.xid, after, p.of.stub, g.plan.Topic(), g.tenants(), g.hub.o.PageRows)
 		if err == nil {
@@ -87,13 +87,14 @@ func (g *group) read(ctx context.Context, p *page, after *change.Change) {
 		if ctx.Err() != nil || !g.live() {
 			return
 		}
-		g.hub.o.Logger.Warn("a large transaction can't be read from the log; trying again", "xid", p.of.xid, "error", err)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-			wait = min(2*wait, 2*time.Second)
+		if !said {
+			said = true
+			g.hub.o.Logger.Warn("a large transaction can't be read from the log; trying again until it can", "xid", p.of.xid, "error", err)
 		}
+		if g.hub.pause(ctx, wait); ctx.Err() != nil {
+			return
+		}
+		wait = min(2*wait, 2*time.Second)
 	}
 }
 

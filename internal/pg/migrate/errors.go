@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
@@ -66,14 +67,22 @@ select current_user,
 select (select coalesce(max(version), 0) from notifyql.migrations), (select min_schema from notifyql.setting)`
 )
 
+type oneLine struct {
+	text string
+	err  error
+}
+
+func (e *oneLine) Error() string { return e.text }
+func (e *oneLine) Unwrap() error { return e.err }
+
 // describe says on one line what failed, and what to do where that is known.
 func describe(what string, err error) error {
 	if err == nil {
 		return nil
 	}
 	var pgErr *pgconn.PgError
-	if !errors.As(err, &pgErr) {
-		return fmt.Errorf("%s: %w", what, err)
+	if !errors.As(err, &pgErr) { // where there is no connection, pgx says why in several lines
+		return &oneLine{text: what + ": " + strings.Join(strings.Fields(err.Error()), " "), err: err}
 	}
 	switch pgErr.Code {
 	case pgerrcode.InsufficientPrivilege:

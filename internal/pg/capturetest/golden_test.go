@@ -28,8 +28,10 @@ func TestGoldenEqualNotificationsAreOne(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Bare(t)
 	conn := db.Conn(t, "postgres")
-	for _, sql := range []string{`listen x`, `begin`, `notify x, 'a'`, `notify x, 'b'`, `savepoint s`, `notify x, 'a'`, `notify x, 'c'`, `release s`,
-		`savepoint s`, `notify x, 'd'`, `rollback to s`, `notify x, 'a'`, `notify x, 'e'`, `commit`} {
+	for _, sql := range []string{
+		`listen x`, `begin`, `notify x, 'a'`, `notify x, 'b'`, `savepoint s`, `notify x, 'a'`, `notify x, 'c'`, `release s`,
+		`savepoint s`, `notify x, 'd'`, `rollback to s`, `notify x, 'a'`, `notify x, 'e'`, `commit`,
+	} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
 		}

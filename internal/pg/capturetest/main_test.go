@@ -122,7 +122,6 @@ func dedent(s string) string {
 	return strings.Join(out, "\n")
 }
 
-
 // role returns the name of one of the database's roles: owner, watch, image or server.
 func role(t testing.TB, db *pgtest.DB, kind string) string {
 	t.Helper()

@@ -60,8 +60,10 @@ begin
       if current_setting('transaction_isolation') = 'serializable' then
         sent := max_inline; -- what is read here could make the writer's transaction fail
       else
-        select count(*) into sent
-          from (select from notifyql.change l where l.xid = c.xid and l.seq < c.seq limit max_inline) l;
+        -- In this slot: a read of the whole log would wait where another slot is being emptied.
+        execute format('select count(*) from (select from notifyql.%I l where l.xid = $1 and l.seq < $2 limit $3) l',
+                       'change_' || c.slot)
+           into sent using c.xid, c.seq, max_inline;
       end if;
       inline := sent < max_inline;
       state := set_config('notifyql.txn', concat(c.xid, '<', lpad((c.seq + max_inline - sent)::text, 19, '0')), true);

@@ -43,7 +43,8 @@ type Server struct {
 	opened  bool
 }
 
-// New checks the configuration and returns a Server. It opens nothing: Run does.
+// New checks the configuration and returns a Server, to be Run: what New prepares, the end of Run releases. It opens no
+// connection.
 func New(c Config) (*Server, error) {
 	c.Limits = c.Limits.withDefaults()
 	if c.DrainTimeout <= 0 {

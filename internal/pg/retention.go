@@ -17,6 +17,7 @@ const turnTimeout = 10 * time.Minute
 type turner struct {
 	pool  *pgxpool.Pool
 	state *state
+	pause time.Duration // after something stood in the way
 }
 
 // run turns the ring at once and then at intervals, until ctx is done.
@@ -44,7 +45,7 @@ func (t *turner) run(ctx context.Context, interval time.Duration) {
 const (
 	beginTurn = "begin isolation level read committed, read write"
 	noLimit   = `select pg_catalog.set_config('statement_timeout', '0', true)`
-	turn      = `select slot, outcome, detail from notifyql.turn()`
+	turn      = `select slot, outcome, detail from notifyql.turn($1)`
 )
 
 // turn empties at most one slot, and reports whether it did. The error says what stands in the way of one whose turn has come.
@@ -55,7 +56,7 @@ func (t *turner) turn(ctx context.Context) (emptied bool, err error) {
 	var batch pgx.Batch
 	batch.Queue(beginTurn)
 	batch.Queue(noLimit)
-	batch.Queue(turn).Query(func(rows pgx.Rows) error {
+	batch.Queue(turn, t.pause).Query(func(rows pgx.Rows) error {
 		var slot int16
 		var outcome, detail string
 		_, err := pgx.ForEachRow(rows, []any{&slot, &outcome, &detail}, func() error {

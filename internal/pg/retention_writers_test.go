@@ -107,7 +107,7 @@ func TestFastRing(t *testing.T) {
 		}()
 	}
 	ended := 0
-	for emptied, at := 0, ""; emptied < 5 && ended == 0; {
+	for emptied, at := 0, ""; emptied < 3 && ended == 0; {
 		select {
 		case <-some:
 		case err := <-done:
@@ -129,19 +129,19 @@ func TestFastRing(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	missing, seen := written[0]+written[1], 0
 	n.until("all is there", func() bool {
-		changes := 0
-		for _, txn := range n.txns {
-			changes += len(txn.Changes)
+		for ; seen < len(n.txns); seen++ {
+			missing -= len(n.txns[seen].Changes)
 		}
-		return changes >= written[0]+written[1]
+		return missing <= 0
 	})
 	checkLedger(t, db, n)
 	var left int
 	if err := db.Pool(t).QueryRow(t.Context(), "select count(*) from notifyql.change").Scan(&left); err != nil {
 		t.Fatal(err)
 	}
-	if total := written[0] + written[1]; left >= total*3/4 {
+	if total := written[0] + written[1]; left >= total*9/10 {
 		t.Errorf("%d of %d rows are left in the log", left, total)
 	}
 	if st := n.stats(); st.Expired != 0 {

@@ -81,7 +81,7 @@ func New(cfg Config) (*Source, error) {
 	s.listener = &listener{config: listenerConf, state: s.state}
 	s.sweeper = newSweeper(pool, s.state)
 	s.catalog = newFollower(pool, s.state, cfg.OnCatalog)
-	s.turner = &turner{pool: pool, state: s.state}
+	s.turner = &turner{pool: pool, state: s.state, pause: min(cfg.Turn/2, 30*time.Second)}
 	s.history = newHistory(pool, cfg.PoolSize)
 	return s, nil
 }

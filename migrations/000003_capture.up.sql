@@ -264,7 +264,8 @@ select notifyql.slot() as slot, null::notifyql.change as change, 'notifyql.chang
 --   3  what is special, or '': p partitioned, s some column's text depends on settings that sessions often change
 --   4  the attnums of the excluded columns, as '{4,5}', or ''
 --   5  the other settings of the watch, which notifyql.confirm takes as their proof
--- Its name is one that no second trigger on the table can have.
+-- Its name is one that no second trigger on the table can have: ' notifyql', or on the partitions of a watched table, who may
+-- have been watched before they were attached, ' notifyql root'. It sorts before other names, and so fires first.
 create function notifyql.capture() returns trigger
 language plpgsql
 security definer
@@ -285,7 +286,7 @@ begin
     select relid into root from pg_partition_ancestors(TG_RELID)
      where to_regclass(concat('notifyql.watch_', TG_ARGV[0], '_', relid::oid)) is not null;
   end if;
-  if root is null or TG_NAME <> ' notifyql' then
+  if root is null or TG_NAME <> (case when root = TG_RELID then ' notifyql' else ' notifyql root' end) then
     return null;
   end if;
 
@@ -337,8 +338,8 @@ begin
 end
 $$;
 
--- truncated is the statement trigger for TRUNCATE, which concerns every tenant. Its argument is the watch's id, believed as
--- above.
+-- truncated is the statement trigger for TRUNCATE, of a table or of a partition, which concerns every tenant. Its argument is
+-- the watch's id, believed as above. A statement that truncates several partitions is logged once.
 create function notifyql.truncated() returns trigger
 language plpgsql
 security definer
@@ -348,7 +349,9 @@ declare
   done boolean;
 begin
   if exists (select from (select TG_RELID as relid union all select relid from pg_partition_ancestors(TG_RELID)) a
-              where to_regclass(concat('notifyql.watch_', TG_ARGV[0], '_', a.relid::oid)) is not null) then
+              where to_regclass(concat('notifyql.watch_', TG_ARGV[0], '_', a.relid::oid)) is not null)
+     and (select c.op from notifyql.change c where c.xid = pg_current_xact_id() and c.watch = TG_ARGV[0]::integer
+           order by c.seq desc limit 1) is distinct from 'T' then
     insert into notifyql.change as c (watch, op, flags, shared, leaf)
     values (TG_ARGV[0]::integer, 'T', case when pg_trigger_depth() > 1 then 2 else 0 end, true, TG_RELID)
     returning notifyql.announce(c) into done;

@@ -7,6 +7,9 @@ drop function notifyql.confirm(regclass, smallint, boolean, smallint[], text, te
 drop function notifyql.reserve(regclass);
 drop function notifyql.believe(integer, oid);
 drop function notifyql.say_watched(integer);
+drop function notifyql.drop_triggers(regclass);
 drop function notifyql.has_triggers(regclass, text[]);
+drop function notifyql.truncatable(regclass);
+drop function notifyql.row_trigger(text[]);
 drop function notifyql.watch_args(integer, regclass, smallint, boolean, smallint[], text, text, boolean);
 drop function notifyql.needs_pins(regclass);

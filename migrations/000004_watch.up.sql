@@ -50,21 +50,51 @@ as $$
     from pg_class where oid = tbl
 $$;
 
+-- row_trigger is the name of a watch's row trigger.
+create function notifyql.row_trigger(args text[]) returns name
+language sql immutable
+as $$ select case when args[4] like 'p%' then ' notifyql root' else ' notifyql' end::name $$;
+
+-- truncatable gives a table and its partitions at any depth, but for foreign ones.
+create function notifyql.truncatable(tbl regclass) returns setof regclass
+language sql stable
+as $$
+  select c.oid::regclass
+    from (select tbl as relid union select relid from pg_partition_tree(tbl)) t join pg_class c on c.oid = t.relid
+   where c.relkind in ('r', 'p')
+$$;
+
 -- has_triggers tells whether the table has our triggers just as a watch makes them.
 create function notifyql.has_triggers(tbl regclass, args text[]) returns boolean
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select count(*) = 2
+  select count(*) = 1 + (select count(*) from notifyql.truncatable(tbl))
     from pg_trigger t
-   where t.tgrelid = tbl and t.tgenabled = 'A' and t.tgqual is null and t.tgconstraint = 0 and t.tgattr = ''
-     and (t.tgname = ' notifyql' and t.tgfoid = 'notifyql.capture'::regproc
+   where t.tgenabled = 'A' and t.tgqual is null and t.tgconstraint = 0 and t.tgattr = ''
+     and (t.tgrelid = tbl and t.tgname = notifyql.row_trigger(args) and t.tgfoid = 'notifyql.capture'::regproc
           and t.tgtype = 1 | 4 | 8 | 16            -- row, insert, delete, update; and after
           and t.tgargs = (select string_agg(convert_to(a, getdatabaseencoding()) || '\x00', '' order by n)
                             from unnest(args) with ordinality u(a, n))
-          or t.tgname = ' notifyql truncate' and t.tgfoid = 'notifyql.truncated'::regproc
-          and t.tgtype = 32
+          or t.tgrelid in (select notifyql.truncatable(tbl)) and t.tgname = ' notifyql truncate'
+          and t.tgfoid = 'notifyql.truncated'::regproc and t.tgtype = 32
           and t.tgargs = convert_to(args[1], getdatabaseencoding()) || '\x00')
+$$;
+
+-- drop_triggers drops ours, as its caller.
+create function notifyql.drop_triggers(tbl regclass) returns void
+language plpgsql
+as $$
+declare
+  t record;
+begin
+  for t in select g.tgrelid::regclass as rel, g.tgname from pg_trigger g
+            where not g.tgisinternal and g.tgparentid = 0
+              and (g.tgrelid = tbl and g.tgname in (' notifyql', ' notifyql root')
+                   or g.tgrelid in (select notifyql.truncatable(tbl)) and g.tgname = ' notifyql truncate') loop
+    execute format('drop trigger %I on %s', t.tgname, t.rel);
+  end loop;
+end
 $$;
 
 -- say_watched tells the nodes to read the catalog again.
@@ -163,7 +193,7 @@ as $$
 declare
   gone integer;
 begin
-  if exists (select from pg_trigger where tgrelid = tbl and tgname in (' notifyql', ' notifyql truncate')) then
+  if exists (select from pg_trigger where tgrelid = tbl and tgname like ' notifyql%' and tgparentid = 0) then
     raise exception '% still has the triggers of notifyql.watch', tbl
       using errcode = 'object_not_in_prerequisite_state', hint = 'Call notifyql.unwatch.';
   end if;
@@ -192,6 +222,8 @@ as $$
       (c.relkind = 'm', 'it is a materialized view', 'Watch the tables it selects from.'),
       (c.relkind = 'f', 'it is a foreign table: writes at its source fire no trigger here', 'Watch it where it lives.'),
       (c.relkind not in ('r', 'p', 'v', 'm', 'f'), 'it is not a table', 'Watch a table.'),
+      (exists (select from pg_partition_tree(c.oid) t join pg_class k on k.oid = t.relid where k.relkind = 'f'),
+       'a partition of it is a foreign table: writes at its source fire no trigger here', 'Watch it where it lives.'),
       (c.relpersistence = 't', 'it is a temporary table, which no subscriber could read', 'Watch a permanent table.'),
       (exists (select from pg_inherits i join pg_class k on k.oid = i.inhrelid
                 where i.inhparent = c.oid and not k.relispartition),
@@ -202,7 +234,7 @@ as $$
        'Remove the inheritance with ALTER TABLE … NO INHERIT, or use a partitioned table.'),
       (c.relispartition and exists (
          select from pg_partition_ancestors(c.oid) a join pg_trigger t on t.tgrelid = a.relid
-          where a.relid <> c.oid and t.tgname = ' notifyql'),
+          where a.relid <> c.oid and t.tgname = ' notifyql root'),
        'it is a partition of a watched table', 'Its changes arrive as those of ' || pg_partition_root(c.oid)::text || '.'),
       (not coalesce(ignore_rls, false) and exists (
          select from pg_class p
@@ -238,6 +270,7 @@ declare
   wrong  text;
   watch_id integer;
   args   text[];
+  part   regclass;
 begin
   if tbl is null or not exists (select from pg_class where oid = tbl) then
     raise exception 'cannot watch: no such table' using errcode = 'undefined_table',
@@ -285,14 +318,19 @@ begin
     return watch_id;
   end if;
 
-  execute format('drop trigger if exists " notifyql" on %s', tbl);
-  execute format('drop trigger if exists " notifyql truncate" on %s', tbl);
-  execute format('create trigger " notifyql" after insert or update or delete on %s '
-                 'for each row execute function notifyql.capture(%L, %L, %L, %L, %L, %L)',
-                 tbl, args[1], args[2], args[3], args[4], args[5], args[6]);
-  execute format('create trigger " notifyql truncate" after truncate on %s '
-                 'for each statement execute function notifyql.truncated(%L)', tbl, args[1]);
-  execute format('alter table %s enable always trigger " notifyql", enable always trigger " notifyql truncate"', tbl);
+  perform notifyql.drop_triggers(tbl);
+  for part in select w.tbl from notifyql.watched w join pg_partition_tree(watch.tbl) t on t.relid = w.tbl where w.tbl <> watch.tbl loop
+    perform notifyql.unwatch(part); -- its changes arrive as the root's from now on
+  end loop;
+  execute format('create trigger %1$I after insert or update or delete on %2$s '
+                 'for each row execute function notifyql.capture(%3$L, %4$L, %5$L, %6$L, %7$L, %8$L)',
+                 notifyql.row_trigger(args), tbl, args[1], args[2], args[3], args[4], args[5], args[6]);
+  execute format('alter table %s enable always trigger %I', tbl, notifyql.row_trigger(args));
+  for part in select notifyql.truncatable(tbl) loop
+    execute format('create trigger " notifyql truncate" after truncate on %s '
+                   'for each statement execute function notifyql.truncated(%L)', part, args[1]);
+    execute format('alter table only %s enable always trigger " notifyql truncate"', part);
+  end loop;
   perform notifyql.confirm(tbl, tenant.attnum, shared, hidden, type_name, field_name, coalesce(ignore_rls, false));
   return watch_id;
 exception when lock_not_available then
@@ -308,10 +346,7 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = '500ms'
 as $$
 begin
-  if exists (select from pg_trigger where tgrelid = tbl and tgname in (' notifyql', ' notifyql truncate')) then
-    execute format('drop trigger if exists " notifyql" on %s', tbl);
-    execute format('drop trigger if exists " notifyql truncate" on %s', tbl);
-  end if;
+  perform notifyql.drop_triggers(tbl);
   return notifyql.forget(tbl);
 exception when lock_not_available then
   raise exception 'cannot unwatch %: a transaction that is under way holds a lock on %', tbl, tbl
@@ -336,8 +371,16 @@ select w.id,
          when w.rel <> w.rel_oid then 'the database was restored: watch the table again'
          when not w.confirmed or to_regclass(concat('notifyql.watch_', w.id, '_', w.rel_oid)) is null then 'watching it was not finished: watch the table again'
          when (select count(*) from pg_trigger t
-                where t.tgrelid = w.rel and t.tgname in (' notifyql', ' notifyql truncate') and t.tgenabled = 'A') < 2
+                where t.tgrelid = w.rel and t.tgname in (' notifyql', ' notifyql root', ' notifyql truncate')
+                  and t.tgenabled = 'A') < 2
+           or exists (select from pg_partition_tree(w.rel) p join pg_trigger t on t.tgrelid = p.relid
+                       where t.tgname = ' notifyql root' and t.tgenabled <> 'A')
            then 'its triggers are disabled or gone: watch the table again'
+         when exists (select from pg_partition_tree(w.rel) p join pg_class k on k.oid = p.relid
+                       where k.relkind in ('r', 'p') and not exists (
+                             select from pg_trigger t where t.tgrelid = p.relid and t.tgname = ' notifyql truncate'
+                                                        and encode(t.tgargs, 'escape') = w.id || '\000'))
+           then 'it has a new partition whose TRUNCATE would not be seen: watch the table again'
          when not w.shared and not exists (
                 select from pg_attribute a where a.attrelid = w.rel and a.attnum = w.tenant_attnum
                                              and a.attname = w.tenant_column and not a.attisdropped)
@@ -354,7 +397,7 @@ declare
 begin
   for f in select p.oid from pg_proc p
             where p.pronamespace = 'notifyql'::regnamespace
-              and p.proname in ('needs_pins', 'watch_args', 'has_triggers', 'reserve', 'confirm', 'forget', 'refusal', 'watch', 'unwatch',
+              and p.proname in ('needs_pins', 'watch_args', 'has_triggers', 'row_trigger', 'truncatable', 'drop_triggers', 'reserve', 'confirm', 'forget', 'refusal', 'watch', 'unwatch',
                                 'capture', 'truncated') loop
     execute format('grant execute on function %s to %I', f, prefix || 'watch');
   end loop;

@@ -346,12 +346,18 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  done boolean;
+  before "char"; -- what the transaction logged last of the table
+  done   boolean;
 begin
-  if exists (select from (select TG_RELID as relid union all select relid from pg_partition_ancestors(TG_RELID)) a
-              where to_regclass(concat('notifyql.watch_', TG_ARGV[0], '_', a.relid::oid)) is not null)
-     and (select c.op from notifyql.change c where c.xid = pg_current_xact_id() and c.watch = TG_ARGV[0]::integer
-           order by c.seq desc limit 1) is distinct from 'T' then
+  if not exists (select from (select TG_RELID as relid union all select relid from pg_partition_ancestors(TG_RELID)) a
+                  where to_regclass(concat('notifyql.watch_', TG_ARGV[0], '_', a.relid::oid)) is not null) then
+    return null;
+  end if;
+  if current_setting('transaction_isolation') <> 'serializable' then -- see announce, of the slot too
+    execute format('select c.op from notifyql.%I c where c.xid = pg_current_xact_id() and c.watch = $1 order by c.seq desc limit 1',
+                   'change_' || notifyql.slot()) into before using TG_ARGV[0]::integer;
+  end if;
+  if before is distinct from 'T' then
     insert into notifyql.change as c (watch, op, flags, shared, leaf)
     values (TG_ARGV[0]::integer, 'T', case when pg_trigger_depth() > 1 then 2 else 0 end, true, TG_RELID)
     returning notifyql.announce(c) into done;

@@ -100,10 +100,7 @@ $$;
 -- say_watched tells the nodes to read the catalog again.
 create function notifyql.say_watched(id integer) returns void
 language sql
-set search_path = pg_catalog, pg_temp
-as $$
-  select pg_notify(channel, concat('[1,"W",', id, ']')) from notifyql.secret
-$$;
+as $$ select pg_notify(channel, concat('[1,"W",', id, ']')) from notifyql.secret $$;
 
 -- believe makes or drops the view by which capture believes a watch: see notifyql.ready.
 create function notifyql.believe(id integer, tbl oid) returns void
@@ -159,8 +156,8 @@ begin
   select * into w from notifyql.watch where rel = tbl for update;
   args := notifyql.watch_args(w.id, tbl, tenant_attnum, shared, exclude, type_name, field_name, ignore_rls);
   if not coalesce(notifyql.has_triggers(tbl, args), false) then
-    raise exception 'the triggers on % are not those that notifyql.watch makes with these settings', tbl
-      using errcode = 'object_not_in_prerequisite_state', hint = 'Call notifyql.watch.';
+    raise exception 'the triggers on % are not those that notifyql.watch makes with these settings: call that', tbl
+      using errcode = 'object_not_in_prerequisite_state';
   end if;
   update notifyql.watch t
      set shared        = confirm.shared,
@@ -194,8 +191,8 @@ declare
   gone integer;
 begin
   if exists (select from pg_trigger where tgrelid = tbl and tgname like ' notifyql%' and tgparentid = 0) then
-    raise exception '% still has the triggers of notifyql.watch', tbl
-      using errcode = 'object_not_in_prerequisite_state', hint = 'Call notifyql.unwatch.';
+    raise exception '% still has the triggers of notifyql.watch: call notifyql.unwatch', tbl
+      using errcode = 'object_not_in_prerequisite_state';
   end if;
   delete from notifyql.watch where rel = tbl returning id into gone;
   if gone is null then
@@ -273,8 +270,7 @@ declare
   part   regclass;
 begin
   if tbl is null or not exists (select from pg_class where oid = tbl) then
-    raise exception 'cannot watch: no such table' using errcode = 'undefined_table',
-      hint = 'Name the table as in notifyql.watch(''schema.table'').';
+    raise exception 'cannot watch: no such table' using errcode = 'undefined_table';
   end if;
   select * into no from notifyql.refusal(tbl, ignore_rls);
   if found then
@@ -393,7 +389,7 @@ select w.id,
 do $$
 declare
   prefix text := left(current_user, -length('owner'));
-  f      regprocedure;
+  f regprocedure;
 begin
   for f in select p.oid from pg_proc p
             where p.pronamespace = 'notifyql'::regnamespace

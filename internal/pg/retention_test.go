@@ -33,13 +33,15 @@ func (r ring) turned() map[int]string {
 	rows, err := r.Pool(r.t).Query(r.t.Context(), `
 		select (slot - (date_part('epoch', now())::bigint / 100000000) % 10 + 10) % 10, outcome || ': ' || detail from notifyql.turn()`)
 	if err != nil {
-		r.t.Fatal(err)
+		r.t.Error(err)
+		return nil
 	}
 	said := map[int]string{}
 	var slot int
 	var text string
 	if _, err := pgx.ForEachRow(rows, []any{&slot, &text}, func() error { said[slot] = text; return nil }); err != nil {
-		r.t.Fatal(err)
+		r.t.Error(err)
+		return nil
 	}
 	return said
 }

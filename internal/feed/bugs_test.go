@@ -161,6 +161,26 @@ var bugs = []bug{
 		}
 		return m.Step(now, in)
 	}},
+	{name: "what was dispatched is forgotten where the log was emptied", step: func(m *Machine, now time.Time, in Input) ([]change.Txn, []Action) {
+		if e, ok := in.(Expired); ok {
+			m.f = change.NewFrontier(e.Snapshot)
+		}
+		return m.Step(now, in)
+	}},
+	{name: "what is given up comes all the same", step: func(m *Machine, now time.Time, in Input) ([]change.Txn, []Action) {
+		before := m.f.Clone()
+		txns, acts := m.Step(now, in)
+		if _, ok := in.(Expired); ok {
+			m.f = before
+		}
+		return txns, acts
+	}},
+	{name: "a log that was emptied pays the debt of later", step: func(m *Machine, now time.Time, in Input) ([]change.Txn, []Action) {
+		if _, ok := in.(Expired); ok && m.up {
+			m.debt = false
+		}
+		return m.Step(now, in)
+	}},
 	{name: "no heartbeat", step: func(m *Machine, now time.Time, in Input) ([]change.Txn, []Action) {
 		if _, ok := in.(Beat); ok {
 			return nil, nil

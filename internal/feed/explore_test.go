@@ -33,6 +33,7 @@ func TestEverySchedule(t *testing.T) {
 		{"markers only, a failing sweep", []writer{{Plans: []plan{in(op{Kind: mvcctest.Large, Row: 0})}}, {Plans: []plan{in(a)}}}, budget{drops: 1, failures: 1}},
 		{"half-open", []writer{{Plans: []plan{in(a)}}, {Plans: []plan{in(a)}}}, budget{deaths: 1, beats: 2}},
 		{"a stub begun by notifications", []writer{{Plans: []plan{{Ops: []op{a, {Kind: mvcctest.Nested, Row: 1}}, Stub: true}}}, {Plans: []plan{in(a)}}}, budget{beats: 1}},
+		{"an emptied log", []writer{{Plans: []plan{in(a, b)}}, {Plans: []plan{in(b)}}}, budget{drops: 1, expiries: 1}},
 		{"three writers", []writer{{Plans: []plan{in(a)}}, {Plans: []plan{in(b)}}, {Plans: []plan{in(a)}}}, budget{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -128,7 +129,7 @@ func (s sim) key(b []byte) []byte {
 
 	b = s.w.AppendKey(b)
 	num(int(s.conn), s.pos, s.sub, s.sweep.id)
-	flag(s.dead, s.reopen, s.sweep.read, s.beatRead)
+	flag(s.dead, s.reopen, s.sweep.read, s.sweep.late, s.beatRead)
 	snap(s.sweep.snap)
 	frontier(&s.sweep.from)
 	for _, t := range s.sweep.txns {
@@ -138,7 +139,7 @@ func (s sim) key(b []byte) []byte {
 		num(int(s.beat.LastSeq))
 		snap(s.beat.Snapshot)
 	}
-	num(int(s.now.Sub(s.received)), s.faults.drops, s.faults.deaths, s.faults.failures, s.faults.beats)
+	num(int(s.now.Sub(s.received)), s.faults.drops, s.faults.deaths, s.faults.failures, s.faults.beats, s.faults.expiries)
 
 	o := &s.oracle
 	num(o.part, o.ver[0], o.ver[1], o.ver[2], len(o.got))

@@ -47,10 +47,10 @@ type Swept struct {
 // needs it, so the driver has waited (backed off) before it says this; a new listener connection ends that wait early.
 type SweepFailed struct{ ID int }
 
-// Expired answers the action Sweep when changes that From lacks may be gone from the log, as was asked after the log was read.
-// Parts of an answer may have come before it. Snapshot, of a later transaction like that of Swept, is where the node goes on
-// from: what it sees and was not dispatched never will be. So whoever was to get it must be told: the driver
-// ends all subscriptions that there are before it dispatches what comes out of this.
+// Expired answers the action Sweep when changes that From lacks may be gone from the log, as was asked after the log was
+// read. Before it may have come parts of an answer that were known to be whole. Snapshot, of a later transaction like that of
+// Swept, is where the node goes on from: what it sees and was not dispatched never will be. So whoever was to get it must be
+// told: the driver ends all subscriptions that there are before it dispatches what comes out of this.
 type Expired struct {
 	ID       int // of the Sweep
 	Snapshot change.Snapshot

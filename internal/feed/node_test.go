@@ -52,12 +52,13 @@ type asked struct {
 	id   int // zero: none
 	from change.Frontier
 	read bool
+	late bool // the log was emptied, as the statement of snap says
 	snap change.Snapshot
 	txns []change.Txn
 }
 
 // budget bounds what is not bound to happen.
-type budget struct{ drops, deaths, failures, beats int }
+type budget struct{ drops, deaths, failures, beats, expiries int }
 
 // driverBugs are bugs of a driver, for the test of the oracle.
 type driverBugs struct {
@@ -88,6 +89,7 @@ const (
 	mDie     = 'H' // half-open from here
 	mFail    = 'F'
 	mPulse   = 'P' // the heartbeat's statement runs
+	mExpire  = 'E' // the sweep's statement that says that the log was emptied runs
 )
 
 // moves lists what can happen to the node next.
@@ -125,6 +127,9 @@ func (n *node) moves(out []move) []move {
 		if n.faults.failures > 0 {
 			out = append(out, move{mFail, 0})
 		}
+		if n.faults.expiries > 0 && !n.sweep.late {
+			out = append(out, move{mExpire, 0})
+		}
 	}
 	if n.beatRead {
 		out = append(out, move{mBeat, 0})
@@ -159,6 +164,9 @@ func (n *node) do(mv move) {
 		id := n.sweep.id
 		n.sweep = asked{}
 		n.emit(SweepFailed{ID: id})
+	case mExpire:
+		n.faults.expiries--
+		n.sweep = asked{id: n.sweep.id, read: true, late: true, snap: n.w.Snapshot()}
 	case mPulse:
 		n.faults.beats--
 		n.beatRead, n.beat = true, Beat{LastSeq: n.w.LastSeq(), Snapshot: n.w.Snapshot()}
@@ -234,6 +242,10 @@ func (n *node) readSweep() {
 
 func (n *node) answer(part int) {
 	a := &n.sweep
+	if a.late {
+		n.expire()
+		return
+	}
 	in := Swept{ID: a.id, Snapshot: a.snap}
 	if part > 0 {
 		in.Txns, in.More = a.txns[:part:part], true
@@ -245,6 +257,14 @@ func (n *node) answer(part int) {
 		}
 		*a = asked{}
 	}
+	n.emit(in)
+}
+
+// expire ends the sweep with what is to be given up.
+func (n *node) expire() {
+	in := Expired{ID: n.sweep.id, Snapshot: n.sweep.snap}
+	n.sweep = asked{}
+	n.oracle.giveUp(n.w, in.Snapshot)
 	n.emit(in)
 }
 

@@ -84,6 +84,25 @@ func (o *oracle) before(w *mvcctest.World, i int) error {
 	return nil
 }
 
+// giveUp takes what s sees for dispatched: it must not come any more.
+func (o *oracle) giveUp(w *mvcctest.World, s change.Snapshot) {
+	o.grow(w)
+	for i := range w.Txs {
+		t := &w.Txs[i]
+		if t.State != mvcctest.Committed || !s.Sees(t.XID) {
+			continue
+		}
+		o.got[i] = len(t.Seqs)
+		for _, seq := range t.Seqs {
+			l := w.Log[seq-1]
+			o.ver[l.Row] = max(o.ver[l.Row], l.Ver)
+		}
+	}
+	if o.part >= 0 && o.whole(w, o.part) {
+		o.part = -1
+	}
+}
+
 func (o *oracle) stub(w *mvcctest.World, i int, t change.Txn) error {
 	seqs := w.Txs[i].Seqs
 	for k, seq := range seqs {

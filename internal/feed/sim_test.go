@@ -52,6 +52,7 @@ func schedule(m stepper, seed uint64, bugs driverBugs, trace func(string, ...any
 		real.limits.heldNotices, real.limits.frontier, real.limits.late = 2, 2, 1
 	}
 	s := newSim(m, mood.writers(r), mood.faults)
+	s.faults.expiries = rand.New(rand.NewPCG(seed, 4)).IntN(4) / 2
 	s.bugs, s.trace = bugs, trace
 	var buf []move
 	for n := mood.length; n > 0 && s.err == nil; n-- {
@@ -159,7 +160,7 @@ func newMood(r *rand.Rand) *mood {
 	return m
 }
 
-const rare = string(mDrop) + string(mDie) + string(mFail)
+const rare = string(mDrop) + string(mDie) + string(mFail) + string(mExpire)
 
 func (m *mood) writers(r *rand.Rand) []mvcctest.Writer {
 	ws := make([]mvcctest.Writer, 1+r.IntN(4))
@@ -215,6 +216,7 @@ func (s sim) describe(mv move) string {
 		mListen: "LISTEN", mOpen: "listener is open", mReceive: fmt.Sprintf("%d notices arrive", mv.n),
 		mAnswer: "sweep answers", mBeat: "heart beats", mClose: "connection is closed as asked", mDrop: "connection is lost",
 		mDie: "connection is half-open", mFail: "sweep fails", mPulse: "heartbeat reads",
+		mExpire: fmt.Sprintf("sweep finds the log emptied, under %v", s.w.Snapshot()),
 	}[mv.kind]
 }
 

@@ -2,6 +2,7 @@ package sse
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -320,5 +321,29 @@ func TestClientLeavesOrDoesNotRead(t *testing.T) {
 	<-left // the write timed out
 	if pulled := many - len(st.results); pulled > many/2 {
 		t.Errorf("%d MB were pulled for a client that does not read", pulled/1000)
+	}
+}
+
+// Once the server goes down, no operation ends on the wire, whatever the service makes of it.
+func TestGoingDownIsNoCompletion(t *testing.T) {
+	f := newFake()
+	ctx, stop := context.WithCancel(t.Context())
+	h := New(Options{Context: ctx})
+	c, err := connect(ctx, f, nil, false, &h.o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	if _, _, err := c.start("", ws.Operation{Query: "orders"}); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	(<-f.started).end(io.EOF)
+	goesOn := h.writeReady(c, func(b []byte) bool {
+		t.Errorf("wrote %q", b)
+		return true
+	})
+	if goesOn {
+		t.Error("the event stream goes on")
 	}
 }

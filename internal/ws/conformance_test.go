@@ -238,3 +238,14 @@ func TestOrigins(t *testing.T) {
 		}
 	}
 }
+
+// Who is refused is told why in a close frame, after which clients come back or not as with any other.
+func TestRefuse(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, newFake(), AcceptOptions{}, Options{})
+	s.down = true
+	dial(t, s).wantEnd("1012 Service restart")
+	if status := s.handshake(t, "Origin", "http://evil.example"); status != 403 {
+		t.Errorf("a page of another origin got %d", status)
+	}
+}

@@ -111,8 +111,12 @@ func (c *conn) handle(text []byte) {
 	if c.closing == nil {
 		s = c.machine.receive(m)
 	}
+	over := c.stopped(s)
 	c.send(s.send)
 	c.mu.Unlock()
+	if over != nil {
+		over.Close()
+	}
 	c.do(s)
 
 	c.mu.Lock()
@@ -124,16 +128,11 @@ func (c *conn) handle(text []byte) {
 
 // do carries out what a step asks for, in the reading goroutine.
 func (c *conn) do(s step) {
-	if s.over != nil {
-		c.stop(s.over)
-	}
 	switch s.do {
 	case connect:
 		c.connect(s.payload)
 	case start:
 		c.start(s.sub, s.op)
-	case stop:
-		c.stop(s.sub)
 	case shut:
 		c.shut(s.close)
 	}
@@ -164,15 +163,21 @@ func (c *conn) start(s *subscription, op Operation) {
 	c.queue(s)
 }
 
-// stop closes the stream of s, unless the writer is at it, which then does, or the operation has just ended by itself.
-func (c *conn) stop(s *subscription) {
-	c.mu.Lock()
-	ours := !s.stopped && !s.pulling
-	s.stopped = true
-	c.mu.Unlock()
-	if ours {
-		s.stream.Close()
+// stopped ends the operation that a step stops, in the same breath in which the machine forgot it, and gives its stream to
+// be closed; nil if the writer is at it, which then does that. It needs the lock.
+func (c *conn) stopped(s step) Stream {
+	over := s.over
+	if s.do == stop {
+		over = s.sub
 	}
+	if over == nil {
+		return nil
+	}
+	over.stopped = true
+	if over.pulling {
+		return nil
+	}
+	return over.stream
 }
 
 // wake is the service's: s may have something.

@@ -122,6 +122,31 @@ func TestClientThatNeverBegins(t *testing.T) {
 	}
 }
 
+// A client that sends a message that is too large, and stops in the middle of it, or goes away in the middle of one.
+func TestClientThatStopsInTheMiddle(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, newFake(), AcceptOptions{MaxMessageBytes: 1000}, Options{})
+	c := dial(t, s)
+	at := time.Now()
+	c.write(masked(fin|text, strings.Repeat(" ", 5000))[:2000])
+	c.want("close 1009")
+	s.wantEnd(t, CodeTooBig, "Message too big", at) // though it neither goes on nor answers
+
+	f := newFake()
+	s = newServer(t, f, AcceptOptions{}, Options{})
+	for _, cut := range [][]byte{masked(text, `{"type":"connection_init"}`), masked(fin|text, initMessage+strings.Repeat(" ", 100))[:60]} {
+		c := dial(t, s)
+		c.write(cut)
+		c.Conn.Close()
+		if err := s.end(); err == nil {
+			t.Error("the end was normal to Serve")
+		}
+		if len(f.inits) != 0 {
+			t.Errorf("half a message was taken for a whole one: %q", cut)
+		}
+	}
+}
+
 // freezer is a proxy in front of some servers, each connection to the next one, that can stop forwarding without closing
 // anything, as a firewall does.
 type freezer struct {

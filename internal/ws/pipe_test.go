@@ -110,13 +110,18 @@ func (s *serving) send(messages ...string) {
 func (s *serving) want(messages ...string) {
 	s.t.Helper()
 	for _, m := range messages {
+		var got string
 		select {
-		case got := <-s.out:
-			if got != m {
-				s.t.Fatalf("got %s, want %s", got, m)
-			}
+		case got = <-s.out:
 		case <-s.closed:
-			s.t.Fatalf("closed with %d %s, want %s", s.code, s.reason, m)
+			select {
+			case got = <-s.out: // written before
+			default:
+				s.t.Fatalf("closed with %d %s, want %s", s.code, s.reason, m)
+			}
+		}
+		if got != m {
+			s.t.Fatalf("got %s, want %s", got, m)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -176,7 +177,11 @@ func TestCompleteDropsWhatWaits(t *testing.T) {
 		s.send(complete("a"), `{"type":"ping"}`)
 		synctest.Wait()
 		close(p.gate)
-		s.want(next("a", big), `{"type":"pong"}`) // and none of the other three
+		s.want(next("a", big), `{"type":"pong"}`)
+		synctest.Wait()
+		if n := len(s.out); n != 0 {
+			t.Errorf("%d of the other three were sent", n)
+		}
 		s.stop(nil)
 		s.wantClose(1001, "Going away")
 	})
@@ -206,6 +211,24 @@ func TestGoingDown(t *testing.T) {
 			t.Errorf("sent after the server went down: %s", <-s.out)
 		}
 	})
+}
+
+// A service that ends its operations when it is told that the connection ends does not end them for the client.
+func TestGoingDownIsNoCompletion(t *testing.T) {
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			s, streams := begin(t, newPipe(transportWS), newFake(), Options{}, "a", "b", "c")
+			synctest.Wait()
+			for _, st := range streams {
+				context.AfterFunc(st.ctx, func() { st.end(io.EOF) })
+			}
+			s.stop(Restarting())
+			s.wantClose(1012, "Service restart")
+			if len(s.out) != 0 {
+				t.Fatalf("sent after the server went down: %s", <-s.out)
+			}
+		})
+	}
 }
 
 // Errors that are the service's own fault end the operation, not the connection.

@@ -3,6 +3,10 @@
 //	go run ./bench/sockets idle      memory of an idle connection with one subscription, beside coder/websocket's own minimum
 //	go run ./bench/sockets deliver   messages a second and CPU for each million, beside bare loops on the same connections
 //
+// The kinds of idle socket: bare is coder/websocket in its handler, with the buffers of net/http; small has buffers of 512
+// bytes and reads after its handler has returned; ours is this program's in the handler, and detached after it, as the
+// server has it. The first two have no subscription, the others one.
+//
 // The serving side is a process of its own, so that the figures are its own.
 package main
 
@@ -14,10 +18,11 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"time"
 )
 
 func main() {
-	n := flag.Int("n", 0, "sockets: 8000 idle, 1000 to deliver to")
+	n := flag.Int("n", 0, "sockets: 9500 idle, 1000 to deliver to")
 	seconds := flag.Int("seconds", 3, "length of each phase of deliver")
 	flag.Parse()
 	var err error
@@ -25,7 +30,7 @@ func main() {
 	case "serve":
 		err = serveNode(flag.Arg(1))
 	case "idle":
-		err = idle(or(*n, 8000))
+		err = idle(or(*n, 9500))
 	case "deliver":
 		err = deliver(or(*n, 1000), *seconds)
 	default:
@@ -79,7 +84,7 @@ func ask(addr, path string, into any) error {
 }
 
 func idle(n int) error {
-	fmt.Printf("%d idle sockets, each with one subscription; bytes for each\n\n%-10s %8s %8s %8s %8s  %s\n", n, "", "heap", "stack", "sum", "RSS", "goroutines")
+	fmt.Printf("%d idle sockets; bytes for each\n\n%-10s %8s %8s %8s %8s  %s\n", n, "", "heap", "stack", "sum", "RSS", "goroutines")
 	for _, variant := range strings.Fields(variants) {
 		if err := idleVariant(variant, n); err != nil {
 			return err
@@ -112,9 +117,26 @@ func idleVariant(variant string, n int) error {
 	}
 	each := func(a, b uint64) int { return (int(a) - int(b)) / n }
 	heap, stack := each(after.Heap, before.Heap), each(after.Stack, before.Stack)
-	fmt.Printf("%-10s %8d %8d %8d %8d  %d\n", variant, heap, stack, heap+stack, each(after.RSS, before.RSS), after.Goroutines)
+	fmt.Printf("%-10s %8d %8d %8d %8d  %d", variant, heap, stack, heap+stack, each(after.RSS, before.RSS), after.Goroutines)
+	if after.Streams > 0 {
+		for _, c := range clients {
+			go discard(c)
+		}
+		if err := ask(addr, "/deliver?mode=ours&per=1", new(delivered)); err != nil {
+			return err
+		}
+	}
 	for _, c := range clients {
 		c.Close()
 	}
+	for deadline := time.Now().Add(30 * time.Second); after.Goroutines > before.Goroutines+2; {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d goroutines are left", after.Goroutines)
+		}
+		if err := ask(addr, "/memory", &after); err != nil {
+			return err
+		}
+	}
+	fmt.Printf(", %d after an event each and closing\n", after.Goroutines)
 	return nil
 }

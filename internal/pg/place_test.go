@@ -133,4 +133,21 @@ func TestAPageThatIsGone(t *testing.T) {
 	if rest, err := page(&first[999]); !errors.Is(err, change.ErrDropped) {
 		t.Errorf("%d changes, %v", len(rest), err)
 	}
+
+	// A turn between a sweep's first look, which found too much for one answer, and its reading.
+	conn, err := s.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	r.log(5, "1 second")
+	l := lackingIn(&f)
+	err = s.sweeper.sweepLarge(t.Context(), conn.Conn(), &feed.Sweep{ID: 1, From: f}, &l, func(in feed.Input) {
+		if !in.(feed.Swept).More {
+			t.Error("it is said to be whole")
+		}
+	})
+	if !errors.Is(err, change.ErrDropped) {
+		t.Errorf("a sweep in parts: %v", err)
+	}
 }

@@ -362,7 +362,7 @@ func TestTurnAlone(t *testing.T) {
 		conn := r.Conn(t, "postgres")
 		_, err := conn.Exec(t.Context(), begin+"; select * from notifyql.turn()")
 		if err == nil || !strings.Contains(err.Error(), "turn: not in a transaction") {
-			t.Errorf("%s: %v", begin, err)
+			t.Fatalf("%s: %v", begin, err)
 		}
 	}
 	// Another session's turn, in a transaction that goes on.

@@ -25,8 +25,8 @@ type dropped struct {
 
 const selectDropped = `select r.dropped, pg_catalog.pg_current_snapshot()::text from notifyql.retention r`
 
-// askDropped asks how far the log has been emptied, in a statement after the transaction that read it: a slot can be emptied
-// while it is read, and a truncated table is empty for older snapshots too.
+// askDropped asks how far the log has been emptied: in a statement after the transaction that read it, since a slot can be
+// emptied while it is read, and a truncated table is empty for older snapshots too; or in a transaction that holds the log.
 func askDropped(batch *pgx.Batch, d *dropped) {
 	batch.Queue(selectDropped).QueryRow(func(row pgx.Row) (err error) {
 		var last uint64

@@ -22,13 +22,25 @@ const logWeight = `coalesce(pg_catalog.pg_column_size(c.old), 0) + coalesce(pg_c
 // statistics, and is read by ranges of its index in their order whatever they say: a plan that sorts, or that collects a range
 // before it is read, reads all of it for each page.
 func beginReading(batch *pgx.Batch) {
-	batch.Queue("begin isolation level repeatable read, read only")
-	batch.Queue(`
-	select pg_catalog.set_config(name, value, true)
-	from (values ('enable_sort', 'off'), ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off'), ('jit', 'off'), ('plan_cache_mode', 'force_generic_plan')) s (name, value)`)
+	batch.Queue(beginTransaction)
+	batch.Queue(readingSettings) // which takes the snapshot
 }
 
-const endReading = "commit"
+// beginHolding is beginReading for a transaction of several answers: while it lasts no slot of the log is emptied, so that
+// what its snapshot says was dropped is all that is missing from it. The lock comes before the snapshot.
+func beginHolding(batch *pgx.Batch) {
+	batch.Queue(beginTransaction)
+	batch.Queue("lock table notifyql.change in access share mode")
+	batch.Queue(readingSettings)
+}
+
+const (
+	beginTransaction = "begin isolation level repeatable read, read only"
+	readingSettings  = `
+	select pg_catalog.set_config(name, value, true)
+	from (values ('enable_sort', 'off'), ('enable_seqscan', 'off'), ('enable_bitmapscan', 'off'), ('jit', 'off'), ('plan_cache_mode', 'force_generic_plan')) s (name, value)`
+	endReading = "commit"
+)
 
 // logRow takes rows of the log out of a result, one after the other.
 type logRow struct {

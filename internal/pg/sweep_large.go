@@ -28,13 +28,15 @@ func (t *listed) large() bool { return t.rows > wholeRows || t.bytes > wholeByte
 // ones several at a time, and makes stubs of the large ones.
 func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, a *feed.Sweep, l *lacking, emit func(feed.Input)) error {
 	var batch pgx.Batch
-	beginReading(&batch)
+	beginHolding(&batch)
 	var snapshot change.Snapshot
 	var err error
 	batch.Queue(sweepSnapshot).QueryRow(func(row pgx.Row) error {
 		snapshot, err = scanSnapshot(row)
 		return err
 	})
+	var gone dropped // as of the snapshot; nothing more is dropped while the transaction lasts
+	askDropped(&batch, &gone)
 	defer func() {
 		if conn.PgConn().TxStatus() != 'I' { // an error; on a connection that is lost this does no harm
 			_, _ = conn.Exec(context.WithoutCancel(ctx), endReading)
@@ -43,11 +45,14 @@ func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, a *feed.Sweep,
 	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
 		return err
 	}
+	if gone.holed(&a.From) {
+		return &goneError{gone.now}
+	}
 	list, err := listTxns(ctx, conn, l)
 	if err != nil {
 		return err
 	}
-	var txns []change.Txn // of the last part, which is held back until it is known that the log was whole
+	var txns []change.Txn // of the last part, which ends the answer
 	for len(list) > 0 {
 		if txns != nil {
 			emit(feed.Swept{ID: a.ID, Snapshot: snapshot, Txns: txns, More: true})
@@ -56,15 +61,8 @@ func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, a *feed.Sweep,
 			return err
 		}
 	}
-	batch = pgx.Batch{}
-	batch.Queue(endReading)
-	var gone dropped
-	askDropped(&batch, &gone)
-	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
+	if _, err := conn.Exec(ctx, endReading); err != nil {
 		return err
-	}
-	if gone.holed(&a.From) {
-		return &goneError{gone.now}
 	}
 	emit(feed.Swept{ID: a.ID, Snapshot: snapshot, Txns: txns})
 	return nil

@@ -142,30 +142,29 @@ begin
 end
 $$;
 
--- image_without is image but for hidden columns, given as {"name":null,…}: they are null in it.
-create function notifyql.image_without(r record, hidden json) returns json
+-- image_without is image without the hidden columns. That takes a plan for each row: json_populate_record, which could set
+-- them to null, forgets values that an added column has by default, and a table's new shape within a transaction.
+create function notifyql.image_without(r record, hidden text[]) returns json
 language plpgsql
 security definer
 as $$
 declare
   image json;
 begin
-  return row_to_json(json_populate_record(r, hidden));
-exception when not_null_violation or check_violation then
-  -- A column's domain forbids null: leave the column out, which takes a plan for each row.
-  execute (select format('select row_to_json(q) from (select %s) q', string_agg(format('($1).%I', a.attname), ', ' order by a.attnum))
+  execute (select format('select row_to_json(q.*) from (select %s) q', string_agg(format('($1).%I', c.name), ', ' order by a.attnum))
              from pg_type t join pg_attribute a on a.attrelid = t.typrelid
-            where t.oid = pg_typeof(r) and a.attnum > 0 and not a.attisdropped
-              and a.attname not in (select json_object_keys(hidden)))
+            cross join lateral (select case when current_setting('transaction_isolation') = 'read committed' then a.attname::text
+              else (pg_identify_object_as_address('pg_class'::regclass, t.typrelid, a.attnum)).object_names[3] end) c(name)
+            where t.oid = pg_typeof(r) and a.attnum > 0 and not a.attisdropped and c.name <> all (hidden))
      into image using r;
   return image;
 end
 $$;
 
-revoke execute on function notifyql.image(record), notifyql.image_without(record, json) from public;
+revoke execute on function notifyql.image(record), notifyql.image_without(record, text[]) from public;
 do $$
 begin
-  execute format('grant execute on function notifyql.image(record), notifyql.image_without(record, json) to %I',
+  execute format('grant execute on function notifyql.image(record), notifyql.image_without(record, text[]) to %I',
     left(current_user, -length('image')) || 'owner');
 end
 $$;
@@ -188,11 +187,10 @@ create function notifyql.images(root oid, args text[], op text, new record, old 
 language plpgsql
 as $$
 declare
-  hidden json;
+  hidden text[];
 begin
   if args[4] <> '' then
-    select json_object_agg(n, null) into hidden
-      from unnest(args[4]::integer[]) a, notifyql.column_name(root, a) n where n is not null;
+    select array_agg(n) into hidden from unnest(args[4]::integer[]) a, notifyql.column_name(root, a) n where n is not null;
   end if;
   if op <> 'DELETE' then
     new_image := case when hidden is null then notifyql.image(new) else notifyql.image_without(new, hidden) end;

@@ -128,9 +128,9 @@ func TestExcludedColumnsNeverLeave(t *testing.T) {
 	db.Exec(t, `alter table people drop column shibboleth; update people set password = 'Flo'`)
 	db.Exec(t, `delete from people`)
 	want(t, lines(t, db, logged), `
-		U 0 a>a {"id":1,"tenant_id":"a","password":null,"name":"Ann","code":"1111","at":null}>{"id":1,"tenant_id":"a","password":null,"name":"Bo","code":"1111","at":null}
-		U 0 a>a {"id":1,"tenant_id":"a","shibboleth":null,"name":"Bo","code":"1111","at":null}>{"id":1,"tenant_id":"a","shibboleth":null,"name":"Bo","code":"1111","at":null}
-		U 0 a>a {"id":1,"tenant_id":"a","shibboleth":null,"password":"Bo","code":"1111","at":null}>{"id":1,"tenant_id":"a","shibboleth":null,"password":"Bo","code":"1111","at":null}
+		U 0 a>a {"id":1,"tenant_id":"a","name":"Ann","code":"1111","at":null}>{"id":1,"tenant_id":"a","name":"Bo","code":"1111","at":null}
+		U 0 a>a {"id":1,"tenant_id":"a","name":"Bo","code":"1111","at":null}>{"id":1,"tenant_id":"a","name":"Bo","code":"1111","at":null}
+		U 0 a>a {"id":1,"tenant_id":"a","password":"Bo","code":"1111","at":null}>{"id":1,"tenant_id":"a","password":"Bo","code":"1111","at":null}
 		U 0 a>a {"id":1,"tenant_id":"a","password":"Bo","at":null}>{"id":1,"tenant_id":"a","password":"Di","at":null}
 		U 0 a>a {"id":1,"tenant_id":"a","password":"Di","at":null}>{"id":1,"tenant_id":"a","password":"Ed","at":"2024-01-01T00:00:00+00:00"}
 		U 0 a>a {"id":1,"tenant_id":"a","password":"Ed","at":"2024-01-01T00:00:00+00:00"}>{"id":1,"tenant_id":"a","password":"Flo","at":"2024-01-01T00:00:00+00:00"}

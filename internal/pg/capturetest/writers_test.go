@@ -83,7 +83,7 @@ func TestOldSnapshotsAreCaptured(t *testing.T) {
 	exec(`insert into t values (1, 'a', 'hush'); insert into p values (1, 'a')`)
 	exec(`commit`)
 	want(t, lines(t, db, logged), `
-		I 0 >a >{"id":1,"tenant_id":"a","hidden_well":null}
+		I 0 >a >{"id":1,"tenant_id":"a"}
 		I 0 >a >{"id":1,"tenant_id":"a"}`)
 }
 

@@ -32,6 +32,10 @@ type Config struct {
 
 	Limits Limits
 
+	// Compression offers permessage-deflate to WebSockets. It costs CPU for each message and each subscriber, and no memory
+	// while a socket is idle.
+	Compression bool
+
 	// Origins are the hosts, beside the server's own, whose pages may open a socket, such as "app.example.com" or
 	// "*.example.com".
 	Origins []string
@@ -62,6 +66,7 @@ type Limits struct {
 	InitTimeout      time.Duration // until connection_init; default 10 s
 	PingInterval     time.Duration // keep-alive; default 20 s
 	PongTimeout      time.Duration // for the answer; default 15 s
+	IdleTimeout      time.Duration // of a socket without a subscription; default none
 	TailBytes        int64         // of transactions kept in memory for subscribers; default 64 MiB
 	ResolverTimeout  time.Duration // of a field's Resolve; default 5 s
 	HTTPRequestBytes int64         // of a POST; default 1 MiB

@@ -93,7 +93,9 @@ func (s *Server) newEvents() *sse.Handler {
 }
 
 func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
-	accept := ws.AcceptOptions{Origins: s.cfg.Origins, MaxMessageBytes: s.cfg.Limits.MessageBytes}
+	accept := ws.AcceptOptions{
+		Origins: s.cfg.Origins, MaxMessageBytes: s.cfg.Limits.MessageBytes, Compression: s.cfg.Compression,
+	}
 	if no := s.admit(); no != nil {
 		if err := ws.Refuse(w, r, accept, no); err != nil {
 			s.log.Debug("a socket was refused", "remote", r.RemoteAddr, "error", err)
@@ -117,7 +119,7 @@ func (s *Server) runSocket(socket ws.Socket, service *service, remote string) {
 	defer s.sockets.leave()
 	l := s.cfg.Limits
 	err := ws.Serve(s.sockets.ctx, socket, service, ws.Options{
-		InitTimeout: l.InitTimeout, KeepAlive: l.PingInterval, PongTimeout: l.PongTimeout,
+		InitTimeout: l.InitTimeout, KeepAlive: l.PingInterval, PongTimeout: l.PongTimeout, IdleTimeout: l.IdleTimeout,
 		MaxSubscriptions: l.Subscriptions, MessagesPerSecond: l.MessagesPerSec, Logger: s.log,
 	})
 	s.log.Debug("a socket closed", "remote", remote, "why", err)

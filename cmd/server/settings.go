@@ -17,7 +17,7 @@ import (
 // settings are what the server is run with.
 type settings struct {
 	databaseURL, poolURL, addr, auth, bus, origins, logLevel, logFormat string
-	migrate, graphiql, federation                                       bool
+	migrate, graphiql, federation, compression                          bool
 	drain                                                               time.Duration
 	limits                                                              notifyql.Limits
 }
@@ -44,6 +44,7 @@ func (s *settings) list() []setting {
 		{"migrate", "NOTIFYQL_MIGRATE", "false", "migrate the database first", yes(&s.migrate)},
 		{"graphiql", "NOTIFYQL_GRAPHIQL", "true", "show GraphiQL to a browser that opens /graphql", yes(&s.graphiql)},
 		{"federation", "NOTIFYQL_FEDERATION", "false", "be a subgraph that a gateway can compose with others (Apollo Federation 2)", yes(&s.federation)},
+		{"compression", "NOTIFYQL_COMPRESSION", "false", "offer compression (permessage-deflate) to WebSockets: less to send, more CPU", yes(&s.compression)},
 		{"origins", "NOTIFYQL_ORIGINS", "", "hosts, beside the server's own, whose pages may connect; separated by commas, such as app.example.com,*.example.org", text(&s.origins)},
 		{"drain-timeout", "NOTIFYQL_DRAIN_TIMEOUT", "10s", "how long to wait for sockets to close when going down", span(&s.drain)},
 		{"max-connections", "NOTIFYQL_MAX_CONNECTIONS", "10000", "sockets at once", count(&l.Connections)},
@@ -53,6 +54,7 @@ func (s *settings) list() []setting {
 		{"init-timeout", "NOTIFYQL_INIT_TIMEOUT", "10s", "time until connection_init", span(&l.InitTimeout)},
 		{"ping-interval", "NOTIFYQL_PING_INTERVAL", "20s", "time between keep-alive pings", span(&l.PingInterval)},
 		{"pong-timeout", "NOTIFYQL_PONG_TIMEOUT", "15s", "time for the answer to a ping", span(&l.PongTimeout)},
+		{"idle-timeout", "NOTIFYQL_IDLE_TIMEOUT", "", "how long a socket may be without a subscription (default: for ever)", span(&l.IdleTimeout)},
 		{"tail-bytes", "NOTIFYQL_TAIL_BYTES", "64MB", "transactions kept in memory for subscribers", size(&l.TailBytes)},
 		{"log-level", "NOTIFYQL_LOG_LEVEL", "info", "debug, info, warn or error", text(&s.logLevel)},
 		{"log-format", "NOTIFYQL_LOG_FORMAT", "text", "text or json", text(&s.logFormat)},
@@ -116,7 +118,7 @@ func (p *program) serverConfig(s *settings) (notifyql.Config, error) {
 		return notifyql.Config{}, err
 	}
 	c := notifyql.Config{DatabaseURL: s.databaseURL, PoolURL: s.poolURL, Limits: s.limits, DrainTimeout: s.drain, Logger: log}
-	c.GraphiQL.Disabled, c.Federation = !s.graphiql, s.federation
+	c.GraphiQL.Disabled, c.Federation, c.Compression = !s.graphiql, s.federation, s.compression
 	for o := range strings.SplitSeq(s.origins, ",") {
 		if o = strings.TrimSpace(o); o != "" {
 			c.Origins = append(c.Origins, o)

@@ -14,7 +14,7 @@ import (
 // While a slot is being emptied, and while that waits for who reads it, nobody who writes waits: not for a moment.
 func TestWritersDoNotWaitForATurn(t *testing.T) {
 	t.Parallel()
-	r := newRing(t)
+	r := lonelyRing(t) // commits that notify wait for each other, on the whole server
 	ledger(t, r.DB)
 	r.log(4, "25 hours")
 	r.log(5, "30 hours")

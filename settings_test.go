@@ -17,7 +17,7 @@ func TestCompressionAndIdleTimeout(t *testing.T) {
 	for _, on := range []bool{false, true} {
 		c := notifyql.Config{Bus: notifyql.MemoryBus(), Auth: notifyql.Trust(), Compression: on}
 		if on {
-			c.Limits.IdleTimeout, c.Limits.PingInterval = 10*time.Millisecond, 20*time.Millisecond
+			c.Limits = notifyql.Limits{IdleTimeout: 10 * time.Millisecond, PingInterval: 20 * time.Millisecond, InitTimeout: 2 * time.Second}
 		}
 		srv := run(t, c)
 		face := httptest.NewServer(srv.Handler())

@@ -3,6 +3,7 @@
 //
 //	go run ./bench latency   from the write to the socket, beside a bare LISTEN
 //	go run ./bench fanout    one change to many sockets, beside a loop that writes the same bytes to the same kind of sockets
+//	go run ./bench capture   what the trigger alone costs, beside an unwatched table and a naive trigger
 //	go run ./bench writers   what watching costs those who write, beside an unwatched table and a naive trigger
 //	go run ./bench           all
 package main
@@ -38,6 +39,7 @@ func main() {
 	all := []benchmark{
 		{"latency", func(ctx context.Context, s int) error { return latency(ctx, s, *subscribers) }},
 		{"fanout", func(ctx context.Context, s int) error { return fanout(ctx, s, *sockets) }},
+		{"capture", capture},
 		{"writers", writers},
 	}
 	fmt.Printf("%s, %d cores, %s\n", runtime.GOARCH, runtime.NumCPU(), runtime.Version())

@@ -49,3 +49,106 @@ begin
   execute format('grant select on notifyql.change, notifyql.change_seq to %I', left(current_user, -length('owner')) || 'server');
 end
 $$;
+
+-- announce sends the notification of a change that has just been logged: the change itself, or a marker that says where to
+-- look in the log. It is for the owner's own functions only: they call it as they insert, in RETURNING.
+--
+-- What a transaction has announced is kept in the setting notifyql.txn, which ends with the transaction and goes back
+-- with a savepoint, as the notifications do:
+--   <xid>< <limit>     changes go inline while their seq is below limit
+--   <xid>> <scopes>    markers only from here on; scopes are those announced: [watch,tenant,channel]…
+-- Anybody may set or reset it in his own session. That can cost a marker of his own, or send a change inline; a node that
+-- has met one marker of a transaction reads the rest of it from the log, so it cannot change the order.
+create function notifyql.announce(c notifyql.change) returns boolean
+language plpgsql
+as $$
+declare
+  max_inline  constant integer := 100;  -- changes of a transaction
+  max_payload constant integer := 7999; -- bytes, by Postgres
+  state   text    := current_setting('notifyql.txn', true);
+  inline  boolean := c.flags & 2 = 0 and not coalesce(starts_with(state, c.xid || '>'), false);
+  sent    integer := 0;
+  secret  name;
+  payload text;
+begin
+  if not inline and c.flags & 2 = 0 and not c.shared
+     and (coalesce(c.tenant, '') = '' and coalesce(c.old_tenant, '') = ''
+          or c.tenant = c.old_tenant and strpos(state, notifyql.scope(c.watch, c.tenant, null)) > 0) then
+    return true; -- nobody's; or announced, as most changes of a large transaction are
+  end if;
+  select s.channel into secret from notifyql.secret s;
+
+  if secret is null or pg_notification_queue_usage() > 0.5 then
+    -- A queue more than half full gets the few bytes that make nodes read the log.
+    return secret is null or pg_notify(secret, concat('[1,"M",', c.xid, ',null,null,null]')) is null;
+  end if;
+
+  if inline then
+    if not coalesce(starts_with(state, c.xid || '<'), false) then
+      state := set_config('notifyql.txn', concat(c.xid, '<', lpad((c.seq + max_inline)::text, 19, '0')), true);
+    elsif lpad(c.seq::text, 19, '0') collate "C" >= substr(state, length(c.xid::text) + 2) then
+      -- Others draw from the sequence too: count.
+      if current_setting('transaction_isolation') = 'serializable' then
+        sent := max_inline; -- what is read here could make the writer's transaction fail
+      else
+        -- In this slot: a read of the whole log would wait where another slot is being emptied.
+        execute format('select count(*) from (select from notifyql.%I l where l.xid = $1 and l.seq < $2 limit $3) l',
+                       'change_' || c.slot)
+           into sent using c.xid, c.seq, max_inline;
+      end if;
+      inline := sent < max_inline;
+      state := set_config('notifyql.txn', concat(c.xid, '<', lpad((c.seq + max_inline - sent)::text, 19, '0')), true);
+    end if;
+  end if;
+  if inline and coalesce(pg_column_size(c.old), 0) + coalesce(pg_column_size(c.new), 0) <= max_payload then
+    payload := json_build_array(1, c.op, c.xid::text::bigint, c.seq, (date_part('epoch', c.at) * 1000000)::bigint, c.watch,
+                                c.flags, c.shared, c.tenant, c.old_tenant, c.leaf::bigint, c.old_ctid, c.new_ctid,
+                                c.channel, c.event_type, c.old, c.new);
+    if octet_length(payload) <= max_payload then
+      return pg_notify(secret, payload) is null;
+    end if;
+  end if;
+  return notifyql.announce_marker(c, secret, state, not inline);
+end
+$$;
+
+-- scope is a marker's end: which table or channel, and which tenant; null: any.
+create function notifyql.scope(watch integer, tenant text, channel text) returns text
+language sql stable
+as $$ select concat('[', watch, ',', coalesce(to_json(tenant)::text, 'null'), ',', coalesce(to_json(channel)::text, 'null'), ']') $$;
+
+-- announce_marker says that a change is in the log, to each of its tenants. Where all that follows in the transaction is
+-- in the log only, it says so once for each tenant, and many tenants are said to be any. (Nobody's change needs none,
+-- unless the order of what follows hangs on it.)
+create function notifyql.announce_marker(c notifyql.change, secret name, state text, from_here boolean) returns boolean
+language plpgsql
+as $$
+declare
+  max_scopes constant integer := 20;
+  nobody     boolean := not c.shared and coalesce(c.tenant, '') = '' and coalesce(c.old_tenant, '') = '';
+  tenant     text;
+  scope      text;
+begin
+  if nobody and c.flags & 2 = 0 then
+    return true;
+  end if;
+  if not coalesce(starts_with(state, c.xid || '>'), false) then
+    state := c.xid || '>';
+  end if;
+  foreach tenant in array case when c.shared or nobody then array[null] else array[c.tenant, c.old_tenant] end::text[] loop
+    continue when tenant = '' or tenant is null and not c.shared and not nobody;
+    scope := notifyql.scope(c.watch, tenant, c.channel);
+    continue when strpos(state, scope) > 0;
+    if octet_length(scope) > 1000 or length(state) - length(replace(state, '][', '')) >= 2 * (max_scopes - 1) then
+      scope := notifyql.scope(c.watch, null, null);
+      continue when strpos(state, scope) > 0;
+    end if;
+    perform pg_notify(secret, concat('[1,"M",', c.xid, ',', substr(scope, 2)));
+    state := state || scope;
+  end loop;
+  if from_here then
+    perform set_config('notifyql.txn', state, true);
+  end if;
+  return true;
+end
+$$;

@@ -1,8 +1,12 @@
+drop function notifyql.watch_args(integer, regclass, smallint, boolean, smallint[], text, text, boolean);
+drop function notifyql.needs(regclass);
 -- The triggers on users' tables go with their functions.
 drop function notifyql.truncated() cascade;
+drop function notifyql.capture_any() cascade;
 drop function notifyql.capture() cascade;
 drop view notifyql.ready cascade; -- and those of the watches
-drop function notifyql.slow_tenants(oid, oid, text[], text, record, record);
+drop function notifyql.capture_slowly(oid, name, text[], text, record, record, tid, tid, integer);
+drop function notifyql.tenants(oid, oid, text[], text, record, record);
 drop function notifyql.images_pinned(oid, text[], text, record, record);
 drop function notifyql.images(oid, text[], text, record, record);
 drop function notifyql.column_name(oid, integer);
@@ -25,7 +29,4 @@ begin
 end
 $$;
 
-drop function notifyql.announce_marker(notifyql.change, name, text, boolean);
-drop function notifyql.scope(integer, text, text);
-drop function notifyql.announce(notifyql.change);
 drop table notifyql.watch;

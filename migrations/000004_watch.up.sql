@@ -2,54 +2,6 @@
 -- What it needs of ours it does through reserve, confirm and forget, which run as the owner and which anybody with the
 -- right to watch may call for any table: they believe only what the table's triggers say.
 
--- needs_pins tells whether the text of a table's values depends on settings that sessions often change, TimeZone above
--- all; capture looks at the others for every row. What it does not know counts as such.
-create function notifyql.needs_pins(tbl regclass) returns boolean
-language sql stable
-set search_path = pg_catalog, pg_temp
-as $$
-  with recursive part as (
-    select a.atttypid as type
-      from pg_attribute a where a.attrelid = tbl and a.attnum > 0 and not a.attisdropped
-    union
-    select p.type
-      from part join pg_type t on t.oid = part.type
-      left join pg_range r on r.rngtypid = t.oid
-      cross join lateral (
-        select nullif(t.typbasetype, 0)
-        union all select nullif(t.typelem, 0)
-        union all select r.rngsubtype
-        union all select a.atttypid from pg_attribute a
-                   where a.attrelid = nullif(t.typrelid, 0) and a.attnum > 0 and not a.attisdropped) p(type)
-     where p.type is not null
-  )
-  select coalesce(bool_or(
-           -- json has its own way with times, but not within a range.
-           t.typtype = 'r' and r.rngsubtype in ('date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype)
-           or t.typtype = 'm' or t.oid = 'money'::regtype
-           or t.typtype = 'b' and t.typnamespace <> 'pg_catalog'::regnamespace and t.typelem = 0), false)
-    from part join pg_type t on t.oid = part.type
-    left join pg_range r on r.rngtypid = t.oid
-$$;
-
--- watch_args is what the row trigger of a watch carries: see notifyql.capture.
-create function notifyql.watch_args(
-  id integer, tbl regclass, tenant_attnum smallint, shared boolean, exclude smallint[], type_name text, field_name text,
-  ignore_rls boolean
-) returns text[]
-language sql stable
-set search_path = pg_catalog, pg_temp
-as $$
-  select array[
-    id::text,
-    coalesce((select attname::text from pg_attribute where attrelid = tbl and attnum = tenant_attnum), ''),
-    coalesce(tenant_attnum, 0)::text,
-    concat(case when relkind = 'p' then 'p' end, case when notifyql.needs_pins(tbl) then 's' end),
-    case when exclude <> '{}' then exclude::text else '' end,
-    jsonb_build_object('shared', shared, 'type_name', type_name, 'field_name', field_name, 'ignore_rls', ignore_rls)::text]
-    from pg_class where oid = tbl
-$$;
-
 -- row_trigger is the name of a watch's row trigger.
 create function notifyql.row_trigger(args text[]) returns name
 language sql immutable
@@ -72,10 +24,11 @@ as $$
   select count(*) = 1 + (select count(*) from notifyql.truncatable(tbl))
     from pg_trigger t
    where t.tgenabled = 'A' and t.tgqual is null and t.tgconstraint = 0 and t.tgattr = ''
-     and (t.tgrelid = tbl and t.tgname = notifyql.row_trigger(args) and t.tgfoid = 'notifyql.capture'::regproc
+     and (t.tgrelid = tbl and t.tgname = notifyql.row_trigger(args) and t.tgfoid = notifyql.row_function(args)
           and t.tgtype = 1 | 4 | 8 | 16            -- row, insert, delete, update; and after
-          and t.tgargs = (select string_agg(convert_to(a, getdatabaseencoding()) || '\x00', '' order by n)
-                            from unnest(args) with ordinality u(a, n))
+          and t.tgnargs = 7                        -- the last may be in another language
+          and position((select string_agg(convert_to(a, getdatabaseencoding()) || '\x00', '' order by n)
+                          from unnest(args[:6]) with ordinality u(a, n)) in t.tgargs) = 1
           or t.tgrelid in (select notifyql.truncatable(tbl)) and t.tgname = ' notifyql truncate'
           and t.tgfoid = 'notifyql.truncated'::regproc and t.tgtype = 32
           and t.tgargs = convert_to(args[1], getdatabaseencoding()) || '\x00')
@@ -102,19 +55,19 @@ create function notifyql.say_watched(id integer) returns void
 language sql
 as $$ select pg_notify(channel, concat('[1,"W",', id, ']')) from notifyql.secret $$;
 
--- believe makes or drops the view by which capture believes a watch: see notifyql.ready.
-create function notifyql.believe(id integer, tbl oid) returns void
+-- believe makes, or with tbl null drops, the view by which capture believes a watch: see notifyql.ready.
+create function notifyql.believe(id integer, tbl oid, trigger_name name) returns void
 language plpgsql
 as $$
 declare
   view name;
 begin
   for view in select relname from pg_class
-               where relnamespace = 'notifyql'::regnamespace and relkind = 'v' and relname ~ format('^watch_%s_[0-9]+$', id) loop
+               where relnamespace = 'notifyql'::regnamespace and relkind = 'v' and relname ~ format('^%s_[0-9]+ ', id) loop
     execute format('drop view notifyql.%I', view);
   end loop;
   if tbl is not null then
-    execute format('create view notifyql.%I as select slot from notifyql.ready', format('watch_%s_%s', id, tbl));
+    execute format('create view notifyql.%I as select slot from notifyql.ready', concat(id, '_', tbl, trigger_name));
   end if;
 end
 $$;
@@ -130,7 +83,7 @@ declare
 begin
   -- A restored dump may have left the id of a table by this name, or of another by this oid.
   for result in delete from notifyql.watch where rel = tbl and rel_oid <> tbl or rel_oid = tbl and rel <> tbl returning id loop
-    perform notifyql.believe(result, null);
+    perform notifyql.believe(result, null, null);
   end loop;
   select id into result from notifyql.watch where rel = tbl for update;
   if not found then
@@ -174,8 +127,8 @@ begin
          is distinct from
          (true, confirm.shared, confirm.tenant_attnum, nullif(args[2], ''), confirm.exclude, confirm.type_name,
           confirm.field_name, confirm.ignore_rls);
-  if found or to_regclass(concat('notifyql.watch_', w.id, '_', tbl::oid)) is null then
-    perform notifyql.believe(w.id, tbl);
+  if found or to_regclass(concat('notifyql."', w.id, '_', tbl::oid, notifyql.row_trigger(args), '"')) is null then
+    perform notifyql.believe(w.id, tbl, notifyql.row_trigger(args));
     perform notifyql.say_watched(w.id);
   end if;
 end
@@ -198,7 +151,7 @@ begin
   if gone is null then
     return false;
   end if;
-  perform notifyql.believe(gone, null);
+  perform notifyql.believe(gone, null, null);
   perform notifyql.say_watched(gone);
   return true;
 end
@@ -319,8 +272,8 @@ begin
     perform notifyql.unwatch(part); -- its changes arrive as the root's from now on
   end loop;
   execute format('create trigger %1$I after insert or update or delete on %2$s '
-                 'for each row execute function notifyql.capture(%3$L, %4$L, %5$L, %6$L, %7$L, %8$L)',
-                 notifyql.row_trigger(args), tbl, args[1], args[2], args[3], args[4], args[5], args[6]);
+                 'for each row execute function %3$s(%4$L, %5$L, %6$L, %7$L, %8$L, %9$L, %10$L)', notifyql.row_trigger(args), tbl,
+                 notifyql.row_function(args), args[1], args[2], args[3], args[4], args[5], args[6], args[7]);
   execute format('alter table %s enable always trigger %I', tbl, notifyql.row_trigger(args));
   for part in select notifyql.truncatable(tbl) loop
     execute format('create trigger " notifyql truncate" after truncate on %s '
@@ -365,22 +318,16 @@ select w.id,
        case
          when c.oid is null then 'the table is gone'
          when w.rel <> w.rel_oid then 'the database was restored: watch the table again'
-         when not w.confirmed or to_regclass(concat('notifyql.watch_', w.id, '_', w.rel_oid)) is null then 'watching it was not finished: watch the table again'
-         when (select count(*) from pg_trigger t
-                where t.tgrelid = w.rel and t.tgname in (' notifyql', ' notifyql root', ' notifyql truncate')
-                  and t.tgenabled = 'A') < 2
-           or exists (select from pg_partition_tree(w.rel) p join pg_trigger t on t.tgrelid = p.relid
-                       where t.tgname = ' notifyql root' and t.tgenabled <> 'A')
-           then 'its triggers are disabled or gone: watch the table again'
-         when exists (select from pg_partition_tree(w.rel) p join pg_class k on k.oid = p.relid
-                       where k.relkind in ('r', 'p') and not exists (
-                             select from pg_trigger t where t.tgrelid = p.relid and t.tgname = ' notifyql truncate'
-                                                        and encode(t.tgargs, 'escape') = w.id || '\000'))
-           then 'it has a new partition whose TRUNCATE would not be seen: watch the table again'
+         when not w.confirmed or not exists (
+                select from pg_class v where v.relnamespace = 'notifyql'::regnamespace and v.relname like w.id || '\_' || w.rel_oid || ' %')
+           then 'watching it was not finished: watch the table again'
          when not w.shared and not exists (
                 select from pg_attribute a where a.attrelid = w.rel and a.attnum = w.tenant_attnum
                                              and a.attname = w.tenant_column and not a.attisdropped)
            then 'its tenant column was renamed or dropped, so its rows are nobody''s: watch the table again'
+         when not notifyql.has_triggers(w.rel, notifyql.watch_args(w.id, w.rel, w.tenant_attnum, w.shared, w.exclude, w.type_name,
+                                                                   w.field_name, w.ignore_rls))
+           then 'its triggers are not as they should be (disabled or dropped, or there are new partitions or types): watch the table again'
          else 'watched'
        end as state
   from notifyql.watch w
@@ -393,9 +340,14 @@ declare
 begin
   for f in select p.oid from pg_proc p
             where p.pronamespace = 'notifyql'::regnamespace
-              and p.proname in ('needs_pins', 'watch_args', 'has_triggers', 'row_trigger', 'truncatable', 'drop_triggers', 'reserve', 'confirm', 'forget', 'refusal', 'watch', 'unwatch',
-                                'capture', 'truncated') loop
+              and p.proname in ('needs', 'watch_args', 'row_trigger', 'row_function', 'truncatable', 'has_triggers', 'drop_triggers', 'reserve', 'confirm',
+                                'forget', 'refusal', 'watch', 'unwatch', 'capture', 'capture_any', 'truncated') loop
     execute format('grant execute on function %s to %I', f, prefix || 'watch');
+  end loop;
+  for f in select p.oid from pg_proc p -- the view's
+            where p.pronamespace = 'notifyql'::regnamespace
+              and p.proname in ('needs', 'watch_args', 'row_trigger', 'row_function', 'truncatable', 'has_triggers') loop
+    execute format('grant execute on function %s to %I', f, prefix || 'server');
   end loop;
   execute format('grant select on notifyql.watched to %I, %I', prefix || 'watch', prefix || 'server');
   execute format('grant select on notifyql.watch to %I', prefix || 'server');

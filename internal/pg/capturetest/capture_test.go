@@ -132,7 +132,7 @@ func TestExcludedColumnsNeverLeave(t *testing.T) {
 		U 0 a>a {"id":1,"tenant_id":"a","name":"Bo","code":"1111","at":null}>{"id":1,"tenant_id":"a","name":"Bo","code":"1111","at":null}
 		U 0 a>a {"id":1,"tenant_id":"a","password":"Bo","code":"1111","at":null}>{"id":1,"tenant_id":"a","password":"Bo","code":"1111","at":null}
 		U 0 a>a {"id":1,"tenant_id":"a","password":"Bo","at":null}>{"id":1,"tenant_id":"a","password":"Di","at":null}
-		U 0 a>a {"id":1,"tenant_id":"a","password":"Di","at":null}>{"id":1,"tenant_id":"a","password":"Ed","at":"2024-01-01T00:00:00+00:00"}
+		U 0 a>a {"id":1,"tenant_id":"a","password":"Di","at":null}>{"id":1,"tenant_id":"a","password":"Ed","at":"2024-01-01T09:00:00+09:00"}
 		U 0 a>a {"id":1,"tenant_id":"a","password":"Ed","at":"2024-01-01T00:00:00+00:00"}>{"id":1,"tenant_id":"a","password":"Flo","at":"2024-01-01T00:00:00+00:00"}
 		D 0 a> {"id":1,"tenant_id":"a","password":"Flo","at":"2024-01-01T00:00:00+00:00"}>`)
 	if heard := fmt.Sprint(e.hear(t)); strings.Contains(heard, "hush") {

@@ -15,7 +15,7 @@ const partitioned = `
 	create table p3 partition of p for values from (20) to (40) partition by range (id);
 	create table p31 partition of p3 for values from (20) to (30);`
 
-const newPartition = "it has a new partition whose TRUNCATE would not be seen: watch the table again"
+const newPartition = "its triggers are not as they should be (disabled or dropped, or there are new partitions or types): watch the table again"
 
 // Writes to a partitioned table, by whatever name, are the watched root's, with the names of its columns.
 func TestPartitions(t *testing.T) {
@@ -31,7 +31,7 @@ func TestPartitions(t *testing.T) {
 	changes := func(sql, changes string) {
 		t.Helper()
 		db.Exec(t, sql)
-		want(t, lines(t, db, `select concat_ws(' ', watch, op, leaf::regclass, old_tenant || '>' || tenant, old ->> 'id', new ->> 'id', coalesce(old ->> 'x', new ->> 'x')) from notifyql.change order by seq`), changes)
+		want(t, lines(t, db, `select concat_ws(' ', watch, op, leaf::regclass, case when op <> 'T' then concat(old_tenant, '>', tenant) end, old ->> 'id', new ->> 'id', coalesce(old ->> 'x', new ->> 'x')) from notifyql.change order by seq`), changes)
 		db.Exec(t, `truncate notifyql.change`)
 	}
 	changes(`insert into p values (1, 'a', 'x'), (11, 'b', 'x'), (21, 'c', 'x')`, "1 I p1 >a 1\n1 I p2 >b 11\n1 I p31 >c 21")

@@ -136,7 +136,7 @@ func TestAWatcherSpeaksForHisOwnTablesOnly(t *testing.T) {
 	for _, sql := range []string{
 		`select * from notifyql.secret`, `select * from notifyql.change`, `select * from notifyql.watch`,
 		`insert into notifyql.change (watch, op, shared) values (1, 'T', true)`, `select notifyql.publish('x', '1', 'a')`,
-		`select notifyql.announce(null)`, `select notifyql.say_watched(1)`, `select notifyql.believe(1, 1)`, `select notifyql.image(row(1))`,
+		`select notifyql.announce(null)`, `select notifyql.say_watched(1)`, `select notifyql.believe(1, 1, 'x')`, `select notifyql.image(row(1))`,
 	} {
 		refused(sql, denied)
 	}

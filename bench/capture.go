@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/notifyql/notifyql/internal/localpg"
+	"github.com/notifyql/notifyql/internal/pg/migrate"
+)
+
+// A table is an ordinary one: a key, a tenant, and columns of the types that most tables are made of.
+const captureTable = `
+	create table %[1]s (id int primary key, tenant_id uuid not null, status text, amount numeric(10,2), customer text, note text,
+		created_at timestamptz default now(), at timestamptz default now(), n int not null default 0);
+	insert into %[1]s (id, tenant_id, status, amount, customer, note)
+		select i, md5((i %% 10)::text)::uuid, 'open', i * 1.1, 'customer ' || i, repeat('n', 30) from generate_series(1, 20000) i;
+	vacuum analyze %[1]s`
+
+// logOnly is the trigger as it is while nobody wants notifications.
+const logOnly = `
+	do $$ begin
+		execute replace(pg_get_functiondef('notifyql.capture'::regproc), 'returning notifyql.announce(c) into done', '');
+	end $$`
+
+// capture measures the trigger alone, with no server and no listener: what it costs single-row transactions and one statement
+// that updates 20,000 rows, in turns on a table without a trigger, one with a naive pg_notify trigger, a watched one, and
+// a watched one whose changes go to the log only; and what a change adds to the log and to the WAL.
+func capture(ctx context.Context, seconds int) error {
+	tables := []string{"unwatched", "naive", "watched", "logged"}
+	databases := map[string]*pgx.Conn{}
+	db, err := localpg.Start(ctx, localpg.Options{Settings: durable})
+	if err != nil {
+		return err
+	}
+	defer db.Stop() //nolint:errcheck // the measurement counts
+	for _, name := range tables {
+		if err := db.CreateDatabase(ctx, name, ""); err != nil {
+			return err
+		}
+		if err := migrate.Up(ctx, db.URL(name)); err != nil {
+			return err
+		}
+		conn, err := pgx.Connect(ctx, db.URL(name))
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx) //nolint:errcheck // likewise
+		databases[name] = conn
+		setup := strings.Split(fmt.Sprintf(captureTable, name), ";")
+		switch name {
+		case "naive":
+			setup = append(setup, `create function naive_notify() returns trigger language plpgsql as $$ begin perform pg_notify('naive', row_to_json(new)::text); return null; end $$`,
+				`create trigger naive after insert or update or delete on naive for each row execute function naive_notify()`)
+		case "watched", "logged":
+			setup = append(setup, `select notifyql.watch('`+name+`')`)
+		}
+		if name == "logged" {
+			setup = append(setup, logOnly)
+		}
+		for _, sql := range setup {
+			if _, err := conn.Exec(ctx, sql); err != nil {
+				return fmt.Errorf("%s: %w", sql, err)
+			}
+		}
+	}
+
+	dir, err := os.MkdirTemp("", "notifyql-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	fmt.Println("single-row updates a second, pgbench; of the unwatched rate in brackets")
+	for _, clients := range []int{1, 8, 32} {
+		rates := map[string][]float64{}
+		for range 3 {
+			for _, table := range tables {
+				rate, err := pgbench(ctx, dir, db.URL(table), table, clients, seconds)
+				if err != nil {
+					return err
+				}
+				rates[table] = append(rates[table], rate)
+			}
+		}
+		fmt.Printf("  %2d clients:", clients)
+		for _, table := range tables {
+			fmt.Printf("   %s %6.0f (%.2f)", table, median(rates[table]), median(rates[table])/median(rates["unwatched"]))
+		}
+		fmt.Println()
+	}
+	fmt.Println("one update of 20,000 rows; times the unwatched in brackets")
+	if err := bulk(ctx, tables, databases); err != nil {
+		return err
+	}
+	return weight(ctx, databases["unwatched"], databases["logged"])
+}
+
+func bulk(ctx context.Context, tables []string, databases map[string]*pgx.Conn) error {
+	took := map[string][]float64{}
+	for range 5 {
+		for _, table := range tables {
+			for _, sql := range []string{`truncate notifyql.change`, `vacuum full ` + table, `checkpoint`} {
+				if _, err := databases[table].Exec(ctx, sql); err != nil {
+					return err
+				}
+			}
+			began := time.Now()
+			if _, err := databases[table].Exec(ctx, `update `+table+` set amount = amount + 1, status = 'paid'`); err != nil {
+				return err
+			}
+			took[table] = append(took[table], time.Since(began).Seconds()*1000)
+		}
+	}
+	for _, table := range tables {
+		fmt.Printf("   %s %.0f ms (%.2f)", table, median(took[table]), median(took[table])/median(took["unwatched"]))
+	}
+	fmt.Println()
+	return nil
+}
+
+// weight tells what a change of one row adds to the log and to the WAL.
+func weight(ctx context.Context, unwatched, logged *pgx.Conn) error {
+	const rows = 20000
+	wal := func(conn *pgx.Conn, table string) (bytes float64, err error) {
+		var from string
+		for _, sql := range []string{`truncate notifyql.change`, `vacuum full ` + table, `checkpoint`} {
+			if _, err := conn.Exec(ctx, sql); err != nil {
+				return 0, err
+			}
+		}
+		if err := conn.QueryRow(ctx, `select pg_current_wal_insert_lsn()::text`).Scan(&from); err != nil {
+			return 0, err
+		}
+		if _, err := conn.Exec(ctx, `update `+table+` set amount = amount + 1`); err != nil {
+			return 0, err
+		}
+		err = conn.QueryRow(ctx, `select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1::text::pg_lsn)::float8`, from).Scan(&bytes)
+		return bytes / rows, err
+	}
+	bare, err := wal(unwatched, "unwatched")
+	if err != nil {
+		return err
+	}
+	ours, err := wal(logged, "logged")
+	if err != nil {
+		return err
+	}
+	var log, row float64
+	if err := logged.QueryRow(ctx, `select sum(pg_total_relation_size(c.oid))::float8 / $1, (select avg(pg_column_size(t)) from logged t)::float8
+		from pg_class c where c.relname ~ '^change_[0-9]$'`, rows).Scan(&log, &row); err != nil {
+		return err
+	}
+	fmt.Printf("bytes an update: of the row %.0f; of WAL %.0f, of that unwatched %.0f; in the log %.0f\n", row, ours, bare, log)
+	return nil
+}

@@ -172,7 +172,7 @@ func newDB(t *testing.T, server *localpg.Server) *pgtest.DB {
 }
 
 // start makes the table anew, with some rows, and watches it.
-func (m *mirror) start(t *testing.T, s shape) {
+func (m *mirror) start(t reporter, s shape) {
 	t.Helper()
 	m.exec(t, `drop table if exists t, parent cascade; drop procedure if exists p; drop function if exists f, g cascade; drop schema if exists other`)
 	m.exec(t, s.create)
@@ -181,9 +181,9 @@ func (m *mirror) start(t *testing.T, s shape) {
 	m.load(t)
 }
 
-func (m *mirror) exec(t *testing.T, sql string) {
+func (m *mirror) exec(t reporter, sql string) {
 	t.Helper()
-	if _, err := m.conn.Exec(context.WithoutCancel(t.Context()), sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+	if _, err := m.conn.Exec(context.WithoutCancel(m.t.Context()), sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }

@@ -30,7 +30,10 @@ type entry struct {
 }
 
 // mirror keeps a copy of the table t in step by what is logged and announced, and compares it with the table.
+//
+// What does not hold is said to the reporter of the moment: a test, or one run of a property.
 type mirror struct {
+	t       *testing.T
 	db      *pgtest.DB
 	conn    *pgx.Conn // writes
 	ear     *ear
@@ -41,41 +44,47 @@ type mirror struct {
 	rows    map[place]string
 }
 
+type reporter interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
 func newMirror(t *testing.T, db *pgtest.DB) *mirror {
-	return &mirror{db: db, conn: db.Conn(t, "postgres"), ear: listen(t, db), version: one[int](t, db, `select current_setting('server_version_num')::integer / 10000`)}
+	return &mirror{t: t, db: db, conn: db.Conn(t, "postgres"), ear: listen(t, db), version: one[int](t, db, `select current_setting('server_version_num')::integer / 10000`)}
 }
 
 // load copies the table as it is and forgets what was logged of it.
-func (m *mirror) load(t *testing.T) {
+func (m *mirror) load(t reporter) {
 	t.Helper()
-	m.ear.hear(t)
-	m.db.Exec(t, `truncate notifyql.change`)
-	if err := m.db.Pool(t).QueryRow(t.Context(), `select shared, coalesce(tenant_column, ''), coalesce((select attname from pg_attribute where attrelid = rel and attnum = exclude[1]), '')
+	m.ear.hear(m.t)
+	m.db.Exec(m.t, `truncate notifyql.change`)
+	if err := m.db.Pool(m.t).QueryRow(m.t.Context(), `select shared, coalesce(tenant_column, ''), coalesce((select attname from pg_attribute where attrelid = rel and attnum = exclude[1]), '')
 		from notifyql.watch where rel = 't'::regclass`).Scan(&m.shared, &m.tenant, &m.hidden); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 	m.rows = m.table(t)
 }
 
 // table reads the table, without the column that is excluded.
-func (m *mirror) table(t *testing.T) map[place]string {
+func (m *mirror) table(t reporter) map[place]string {
 	t.Helper()
-	rows, err := m.conn.Query(t.Context(), `select tableoid, ctid::text, row_to_json(t)::text from t`)
+	rows, err := m.conn.Query(m.t.Context(), `select tableoid, ctid::text, row_to_json(t)::text from t`)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 	got := map[place]string{}
 	var p place
 	var image string
 	if _, err := pgx.ForEachRow(rows, []any{&p.leaf, &p.ctid, &image}, func() error { got[p] = m.plain(t, image); return nil }); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 	return got
 }
 
 // plain is an image with its columns by name, since those of a partition may have another order, and without the one
 // that is excluded. The values stay as they are, to the byte.
-func (m *mirror) plain(t *testing.T, image string) string {
+func (m *mirror) plain(t reporter, image string) string {
 	t.Helper()
 	var row change.Row
 	if err := row.Parse([]byte(image)); err != nil {
@@ -92,16 +101,16 @@ func (m *mirror) plain(t *testing.T, image string) string {
 }
 
 // check takes what was written since the last check and compares.
-func (m *mirror) check(t *testing.T, what string) {
+func (m *mirror) check(t reporter, what string) {
 	t.Helper()
-	notes, log := m.ear.hear(t), m.log(t)
+	notes, log := m.ear.hear(m.t), m.log(t)
 	m.covered(t, what, notes, log)
 	for _, txn := range delivered(notes, log) {
 		for _, e := range txn {
 			m.apply(t, what, e)
 		}
 	}
-	m.db.Exec(t, `truncate notifyql.change`)
+	m.db.Exec(m.t, `truncate notifyql.change`)
 
 	table := m.table(t)
 	for p, image := range m.rows { // a column that was added is in the images from then on
@@ -124,12 +133,12 @@ func show(rows map[place]string) string {
 	return strings.Join(out, "\n")
 }
 
-func (m *mirror) log(t *testing.T) []entry {
+func (m *mirror) log(t reporter) []entry {
 	t.Helper()
-	rows, err := m.db.Pool(t).Query(t.Context(), `select xid::text::bigint, seq, watch, op::text, flags, shared, tenant, old_tenant, coalesce(leaf, 0),
+	rows, err := m.db.Pool(m.t).Query(m.t.Context(), `select xid::text::bigint, seq, watch, op::text, flags, shared, tenant, old_tenant, coalesce(leaf, 0),
 		coalesce(old_ctid::text, ''), coalesce(new_ctid::text, ''), old::text, new::text from notifyql.change order by seq`)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 	var log []entry
 	var e entry
@@ -140,7 +149,7 @@ func (m *mirror) log(t *testing.T) []entry {
 		log = append(log, e)
 		return nil
 	}); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 	return log
 }
@@ -154,7 +163,7 @@ func tid(text string) (tid change.TID) {
 
 // covered holds each logged change to have been announced, inline or by a marker of its tenants, and each announced one
 // to have been logged.
-func (m *mirror) covered(t *testing.T, what string, notes []note, log []entry) {
+func (m *mirror) covered(t reporter, what string, notes []note, log []entry) {
 	t.Helper()
 	inline, marked := map[string]bool{}, map[string]bool{}
 	for _, n := range notes {
@@ -239,7 +248,7 @@ func delivered(notes []note, log []entry) [][]entry {
 }
 
 // apply does to the copy what the change says, and holds it to fit: the old version is there and looks so, the new one is not.
-func (m *mirror) apply(t *testing.T, what string, e entry) {
+func (m *mirror) apply(t reporter, what string, e entry) {
 	t.Helper()
 	if e.flags&1 != 0 {
 		t.Errorf("%s: seq %d has no images", what, e.Seq)
@@ -293,7 +302,7 @@ var value = regexp.MustCompile(`=\S+`)
 // columns are the names in a plain image, near enough.
 func columns(plain string) string { return value.ReplaceAllString(plain, "") }
 
-func (m *mirror) belongs(t *testing.T, what string, seq int64, tenant *string, image string) {
+func (m *mirror) belongs(t reporter, what string, seq int64, tenant *string, image string) {
 	t.Helper()
 	got, want := "", ""
 	if tenant != nil {

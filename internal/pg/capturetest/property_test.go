@@ -72,8 +72,10 @@ func statement(t *rapid.T, key bool) string {
 	case 10:
 		return fmt.Sprintf("do $$ begin update t set x = 'block' where %s; raise 'no'; exception when others then delete from t where id = %d; end $$", some(), id.Draw(t, "id"))
 	default:
-		return rapid.SampledFrom([]string{"truncate t", "alter table t add if not exists y int default 7", "update t set x = x || '+'",
-			"alter table t add if not exists z float8 default 0.1; update t set z = 0.2 where id = 1"}).Draw(t, "rare")
+		return rapid.SampledFrom([]string{
+			"truncate t", "alter table t add if not exists y int default 7", "update t set x = x || '+'",
+			"alter table t add if not exists z float8 default 0.1; update t set z = 0.2 where id = 1",
+		}).Draw(t, "rare")
 	}
 }
 

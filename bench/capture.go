@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -69,28 +68,8 @@ func capture(ctx context.Context, seconds int) error {
 		}
 	}
 
-	dir, err := os.MkdirTemp("", "notifyql-bench-")
-	if err != nil {
+	if err := rates(ctx, seconds, tables, db.URL); err != nil {
 		return err
-	}
-	defer os.RemoveAll(dir)
-	fmt.Println("single-row updates a second, pgbench; of the unwatched rate in brackets")
-	for _, clients := range []int{1, 8, 32} {
-		rates := map[string][]float64{}
-		for range 3 {
-			for _, table := range tables {
-				rate, err := pgbench(ctx, dir, db.URL(table), table, clients, seconds)
-				if err != nil {
-					return err
-				}
-				rates[table] = append(rates[table], rate)
-			}
-		}
-		fmt.Printf("  %2d clients:", clients)
-		for _, table := range tables {
-			fmt.Printf("   %s %6.0f (%.2f)", table, median(rates[table]), median(rates[table])/median(rates["unwatched"]))
-		}
-		fmt.Println()
 	}
 	fmt.Println("one update of 20,000 rows; times the unwatched in brackets")
 	if err := bulk(ctx, tables, databases); err != nil {

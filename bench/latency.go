@@ -15,8 +15,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/notifyql/notifyql"
-	"github.com/notifyql/notifyql/internal/localpg"
-	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
 
 const latencyTables = `
@@ -35,23 +33,11 @@ const latencyTables = `
 // latency writes 100 rows a second, in turns to a table with a bare trigger whose notifications one LISTEN receives, and
 // to a watched one with 100 subscribers, and measures from before the write to its arrival.
 func latency(ctx context.Context, seconds, subscribers int) error {
-	db, err := localpg.Start(ctx, localpg.Options{Settings: durable})
+	url, conn, closing, err := database(ctx, latencyTables)
 	if err != nil {
 		return err
 	}
-	defer db.Stop() //nolint:errcheck // the measurement counts
-	url := db.URL("postgres")
-	if err := migrate.Up(ctx, url); err != nil {
-		return err
-	}
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx) //nolint:errcheck // likewise
-	if _, err := conn.Exec(ctx, latencyTables); err != nil {
-		return err
-	}
+	defer closing()
 	srv, addr, stop, err := serve(ctx, notifyql.Config{DatabaseURL: url, Auth: notifyql.Trust()})
 	if err != nil {
 		return err

@@ -17,6 +17,11 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/notifyql/notifyql/internal/localpg"
+	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
 
 type benchmark struct {
@@ -61,6 +66,34 @@ func exit(err error) {
 
 // durable is how a database is run where its data matters.
 var durable = map[string]string{"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "256MB", "max_wal_size": "4GB"}
+
+// database starts a Postgres whose data matters, with notifyql and the tables of a benchmark in it, and connects to it.
+func database(ctx context.Context, statements ...string) (url string, conn *pgx.Conn, stop func(), err error) {
+	db, err := localpg.Start(ctx, localpg.Options{Settings: durable})
+	if err != nil {
+		return "", nil, nil, err
+	}
+	stop = func() {
+		if conn != nil {
+			conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it has served
+		}
+		db.Stop() //nolint:errcheck // the measurement counts
+	}
+	url = db.URL("postgres")
+	if err = migrate.Up(ctx, url); err == nil {
+		conn, err = pgx.Connect(ctx, url)
+	}
+	for _, sql := range statements {
+		if err == nil {
+			_, err = conn.Exec(ctx, sql)
+		}
+	}
+	if err != nil {
+		stop()
+		return "", nil, nil, err
+	}
+	return url, conn, stop, nil
+}
 
 // quantile returns the q-quantile of times, which it sorts.
 func quantile(times []time.Duration, q float64) time.Duration {

@@ -9,11 +9,7 @@ import (
 	"regexp"
 	"strconv"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/notifyql/notifyql"
-	"github.com/notifyql/notifyql/internal/localpg"
-	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
 
 const writersTables = `
@@ -29,29 +25,16 @@ const writersTables = `
 		return null;
 	end $$;
 	create trigger naive after insert or update or delete on naive for each row execute function naive_notify();
-	select notifyql.watch('watched');
-	vacuum analyze;`
+	select notifyql.watch('watched')`
 
 // writers runs pgbench updates of single rows, in turns on a table without a trigger, one with a naive pg_notify trigger
 // and a listener, and a watched one with a server and a subscriber.
 func writers(ctx context.Context, seconds int) error {
-	db, err := localpg.Start(ctx, localpg.Options{Settings: durable})
+	url, _, closing, err := database(ctx, writersTables, "vacuum analyze")
 	if err != nil {
 		return err
 	}
-	defer db.Stop() //nolint:errcheck // the measurement counts
-	url := db.URL("postgres")
-	if err := migrate.Up(ctx, url); err != nil {
-		return err
-	}
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx) //nolint:errcheck // likewise
-	if err := execAll(ctx, conn, writersTables); err != nil {
-		return err
-	}
+	defer closing()
 	srv, _, stop, err := serve(ctx, notifyql.Config{DatabaseURL: url, Auth: notifyql.Trust()})
 	if err != nil {
 		return err
@@ -77,6 +60,11 @@ func writers(ctx context.Context, seconds int) error {
 	}
 	defer listening()
 
+	return rates(ctx, seconds, []string{"unwatched", "naive", "watched"}, func(string) string { return url })
+}
+
+// rates runs pgbench on each table in turn, so that what else the machine does hits all, and prints medians.
+func rates(ctx context.Context, seconds int, tables []string, urlOf func(table string) string) error {
 	dir, err := os.MkdirTemp("", "notifyql-bench-")
 	if err != nil {
 		return err
@@ -84,19 +72,21 @@ func writers(ctx context.Context, seconds int) error {
 	defer os.RemoveAll(dir)
 	fmt.Println("single-row updates a second, pgbench; of the unwatched rate in brackets")
 	for _, clients := range []int{1, 8, 32} {
-		rates := map[string][]float64{}
+		got := map[string][]float64{}
 		for range 3 {
-			for _, table := range []string{"unwatched", "naive", "watched"} {
-				rate, err := pgbench(ctx, dir, url, table, clients, seconds)
+			for _, table := range tables {
+				rate, err := pgbench(ctx, dir, urlOf(table), table, clients, seconds)
 				if err != nil {
 					return err
 				}
-				rates[table] = append(rates[table], rate)
+				got[table] = append(got[table], rate)
 			}
 		}
-		u, n, w := median(rates["unwatched"]), median(rates["naive"]), median(rates["watched"])
-		fmt.Printf("  %2d clients: unwatched %6.0f   naive pg_notify %6.0f (%.2f)   notifyql %6.0f (%.2f)   notifyql/naive %.2f\n",
-			clients, u, n, n/u, w, w/u, w/n)
+		fmt.Printf("  %2d clients:", clients)
+		for _, table := range tables {
+			fmt.Printf("   %s %6.0f (%.2f)", table, median(got[table]), median(got[table])/median(got["unwatched"]))
+		}
+		fmt.Println()
 	}
 	return nil
 }
@@ -130,14 +120,4 @@ func pgbenchPath() string {
 		return ps[len(ps)-1]
 	}
 	return "pgbench"
-}
-
-// execAll runs statements one by one: vacuum wants no transaction.
-func execAll(ctx context.Context, conn *pgx.Conn, sql string) error {
-	const last = "vacuum analyze;"
-	if _, err := conn.Exec(ctx, sql[:len(sql)-len(last)]); err != nil {
-		return err
-	}
-	_, err := conn.Exec(ctx, last)
-	return err
 }

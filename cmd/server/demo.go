@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
 	"sync"
@@ -74,7 +73,7 @@ func (p *program) demo(ctx context.Context, args []string) (err error) {
 	case <-srv.Ready():
 		p.introduce(ln.Addr().String(), shop.Version())
 		start(func() error { return demo.Write(ctx, shop.URL(), demo.Options{Seed: *seed, Pace: *pace}) })
-		start(func() error { return p.follow(ctx, srv) })
+		start(func() error { return p.show(ctx, srv) })
 	case <-ctx.Done():
 	}
 	<-ctx.Done()
@@ -112,27 +111,17 @@ func indent(s string) string {
 	return out
 }
 
-// follow prints the events of the first tenant, a line each.
-func (p *program) follow(ctx context.Context, srv *notifyql.Server) error {
-	stream, err := srv.Subscribe(ctx, notifyql.Request{Query: demoQuery, Identity: notifyql.Identity{Tenants: demo.Tenants[:1]}})
-	if err != nil {
-		return err
-	}
-	defer stream.Close() //nolint:errcheck // the demo ends
-	for {
-		b, err := stream.Next(ctx)
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, context.Canceled):
-			return nil
-		case err != nil:
-			return err
-		}
+// show prints the events of the first tenant, a line each.
+func (p *program) show(ctx context.Context, srv *notifyql.Server) error {
+	r := notifyql.Request{Query: demoQuery, Identity: notifyql.Identity{Tenants: demo.Tenants[:1]}}
+	return follow(ctx, srv, r, func(result []byte) error {
 		var r struct {
 			Data struct{ OrdersChanged json.RawMessage }
 		}
-		if err := json.Unmarshal(b, &r); err != nil {
+		if err := json.Unmarshal(result, &r); err != nil {
 			return err
 		}
-		fmt.Fprintf(p.stdout, "  %s\n", r.Data.OrdersChanged)
-	}
+		_, err := fmt.Fprintf(p.stdout, "  %s\n", r.Data.OrdersChanged)
+		return err
+	})
 }

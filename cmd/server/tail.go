@@ -51,24 +51,32 @@ func (p *program) tail(ctx context.Context, args []string) error {
 				return fmt.Errorf("--variables is not a JSON object: %w", err)
 			}
 		}
-		stream, err := srv.Subscribe(ctx, r)
-		if err != nil {
+		return follow(ctx, srv, r, func(result []byte) error {
+			_, err := fmt.Fprintf(p.stdout, "%s\n", result)
+			return err
+		})
+	})
+}
+
+// follow shows the results of an operation until it, the server or ctx ends.
+func follow(ctx context.Context, srv *notifyql.Server, r notifyql.Request, show func(result []byte) error) error {
+	stream, err := srv.Subscribe(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer stream.Close() //nolint:errcheck // it ends here, well or not
+	for {
+		b, err := stream.Next(ctx)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, context.Canceled):
+			return nil
+		case err != nil:
 			return err
 		}
-		defer stream.Close() //nolint:errcheck // the process ends
-		for {
-			b, err := stream.Next(ctx)
-			switch {
-			case errors.Is(err, io.EOF), errors.Is(err, context.Canceled):
-				return nil
-			case err != nil:
-				return err
-			}
-			if _, err := fmt.Fprintf(p.stdout, "%s\n", b); err != nil {
-				return err
-			}
+		if err := show(b); err != nil {
+			return err
 		}
-	})
+	}
 }
 
 // inProcess runs do with its one argument and a server of this process, once that is ready.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -250,6 +251,20 @@ func TestFloodsHarmNobodyElse(t *testing.T) {
 	good.init()
 	good.text(subscribe("a", "a"))
 	st := <-f.started
+	sent := 0
+	latencies := func() []time.Duration {
+		took := make([]time.Duration, 200)
+		for i := range took {
+			at := time.Now()
+			st.add(next1(sent))
+			good.want(next("a", next1(sent)))
+			sent++
+			took[i] = time.Since(at)
+		}
+		slices.Sort(took)
+		return took
+	}
+	calm := latencies()
 
 	var floods sync.WaitGroup
 	defer floods.Wait()
@@ -274,17 +289,12 @@ func TestFloodsHarmNobodyElse(t *testing.T) {
 			}
 		})
 	}
-	var worst time.Duration
-	for i := range 200 {
-		at := time.Now()
-		st.add(next1(i))
-		good.want(next("a", next1(i)))
-		worst = max(worst, time.Since(at))
+	among := latencies()
+	t.Logf("200 events one by one: p50 %v, p99 %v, slowest %v; among floods: p50 %v, p99 %v, slowest %v",
+		calm[100], calm[198], calm[199], among[100], among[198], among[199])
+	if among[199] > 2*time.Second {
+		t.Errorf("an event took %v among floods", among[199])
 	}
-	if worst > 2*time.Second {
-		t.Errorf("an event took %v among floods", worst)
-	}
-	t.Logf("slowest of 200 events among floods: %v", worst)
 }
 
 // A thousand clients come and go in every way, and nothing of them is left.

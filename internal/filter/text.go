@@ -150,7 +150,7 @@ func (r *reader) unicode() []byte {
 	return r.buf[:utf8.EncodeRune(r.buf[:], c)]
 }
 
-// codeUnit reads \uXXXX at the start of b.
+// codeUnit reads \uHHHH at the start of b.
 func codeUnit(b []byte) (rune, bool) {
 	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
 		return 0, false

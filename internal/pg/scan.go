@@ -287,7 +287,7 @@ func unescape(raw string) (string, bool) {
 	return unsafe.String(unsafe.SliceData(b), len(b)), true
 }
 
-// unescapeRune reads \uXXXX, or two of them for one rune, and says how many bytes it took; zero: none.
+// unescapeRune reads \uHHHH, or two of them for one rune, and says how many bytes it took; zero: none.
 func unescapeRune(s string) (r rune, n int) {
 	hi, ok := hex4(s)
 	if !ok {

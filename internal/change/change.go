@@ -69,6 +69,10 @@ type Txn struct {
 	Changes   []Change
 	Continued bool  // an earlier part of the transaction was dispatched before
 	Stub      *Stub // not nil: (the rest of) the transaction is in the log only, and Changes is empty
+
+	// Before is the place before the transaction, or in it where it is Continued, from which the cursors of its changes are
+	// made; nil where there are no places.
+	Before *Point
 }
 
 // LastSeq is the seq of the transaction's last change, as far as it is known here; zero if there is none.
@@ -83,11 +87,26 @@ func (t *Txn) LastSeq() int64 {
 	return last
 }
 
+// Mark is that of the transaction's last change, as far as it is known here.
+func (t *Txn) Mark() Mark {
+	m := Mark{XID: t.XID}
+	if t.Stub != nil {
+		m.Seq, m.At = t.Stub.LastSeq, t.Stub.LastAt
+	}
+	for i := range t.Changes {
+		if c := &t.Changes[i]; c.Seq > m.Seq {
+			m = MarkOf(c)
+		}
+	}
+	return m
+}
+
 // Stub stands for a transaction, or the rest of one, that is in the log only.
 type Stub struct {
 	AfterSeq int64 // the changes meant are those with Seq above this one
 	LastSeq  int64
-	Scopes   []Scope // whom it concerns; nil: anybody
+	LastAt   time.Time // of the change with LastSeq
+	Scopes   []Scope   // whom it concerns; nil: anybody
 }
 
 // Scope is one topic and tenant that a stub concerns. An empty tenant with Shared false concerns all tenants of the topic.

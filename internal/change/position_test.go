@@ -3,6 +3,7 @@ package change
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -149,39 +150,48 @@ func TestPosition(t *testing.T) {
 			h.ticks[0].Snapshot = before
 		}
 		p := NewPosition(77, h.ticks[0], done)
-		h.check(t, p.Cursor(), got)
+		h.check(t, p.Point().Cursor(), got)
 
 		for range rapid.IntRange(0, 20).Draw(t, "steps") {
 			x := h.commit(t)
 			ms := h.marks[x]
-			h.check(t, p.Before(x), got)
-			for n := 1; n < len(ms); n++ {
-				got[x] = n
-				h.check(t, p.Before(x).In(Part{x, ms[n-1].Seq, ms[n-1].Sum()}), got)
-				if rapid.Bool().Draw(t, "a part") {
-					p.Dispatched(ms[n-1], false)
-					h.check(t, p.Cursor(), got)
+			earlier := maps.Clone(got)
+			for n := 1; n <= len(ms); n++ {
+				m, last := ms[n-1], n == len(ms)
+				if !last && !rapid.Bool().Draw(t, "a part") {
+					continue
+				}
+				byNotice := !last || rapid.Bool().Draw(t, "by notification")
+				before := p.Dispatched(m, !byNotice)
+				h.check(t, before.Cursor(), earlier)
+				for ; got[x] < n; earlier[x] = got[x] {
+					got[x]++
+					c := &Change{XID: x, Seq: ms[got[x]-1].Seq, At: ms[got[x]-1].At}
+					h.check(t, before.Behind(c), got)
+					if text := string(before.AppendBehind(nil, c)); text != before.Behind(c).String() {
+						t.Fatalf("the text of %+v is %s", before.Behind(c), text)
+					}
+				}
+				if c := p.Point().Cursor(); (c.Part.XID == x) != byNotice {
+					t.Fatalf("%+v", c)
+				}
+				h.check(t, p.Point().Cursor(), got)
+				if text := string(p.Point().AppendCursor(nil)); text != p.Point().Cursor().String() {
+					t.Fatalf("the text of %+v is %s", p.Point().Cursor(), text)
 				}
 			}
-			byNotice := rapid.Bool().Draw(t, "by notification")
-			p.Dispatched(ms[len(ms)-1], !byNotice)
-			whole(x)
-			if c := p.Cursor(); (c.Part.XID == x) != byNotice {
-				t.Fatalf("%+v", c)
-			}
-			h.check(t, p.Before(0), got)
 			if rapid.IntRange(0, 3).Draw(t, "tick") == 0 {
 				h.tick(t)
 			}
 			if newest := h.ticks[len(h.ticks)-1]; rapid.IntRange(0, 3).Draw(t, "reach") == 0 {
 				p.Swept(h.snapshot(), &newest)
-				if open := p.Cursor().Part.XID; open != 0 {
+				if open := p.Point().Cursor().Part.XID; open != 0 {
 					t.Fatalf("%d is open after a sweep that saw it", open)
 				}
-				h.check(t, p.Before(0), got)
+				h.check(t, p.Point().Cursor(), got)
 			}
 			if rapid.IntRange(0, 5).Draw(t, "resume") == 0 {
-				h.catchUp(t, p.Before(0), got)
+				h.catchUp(t, p.Point().Cursor(), got)
 				return
 			}
 		}
@@ -193,6 +203,9 @@ func (h *history) catchUp(t *rapid.T, c Cursor, before delivered) {
 	got := delivered{}
 	for x, n := range before {
 		got[x] = n
+	}
+	if x := c.Part.XID; x != 0 { // what was delivered in part goes first, here to its end
+		c = c.Past(h.marks[x][len(h.marks[x])-1])
 	}
 	for range rapid.IntRange(1, 3).Draw(t, "ticks") {
 		for range rapid.IntRange(0, 6).Draw(t, "missed") {

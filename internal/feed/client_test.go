@@ -105,7 +105,7 @@ func (cl *client) attach(s *server) {
 
 // follow begins to catch up with where s is now, if the cursor is good. It was made in an era that may be over.
 func (cl *client) follow(s *server) {
-	cl.state, cl.target, cl.place, cl.inEntry = catching, s.pos.Cursor(), s.end(), 0
+	cl.state, cl.target, cl.place, cl.inEntry = catching, s.pos.Point().Cursor(), s.end(), 0
 	if cl.basis = cl.cursor; cl.judge() {
 		c := cl.parse()
 		c.Era = cl.c.w.Era
@@ -130,7 +130,7 @@ func (cl *client) fresh() {
 			cl.oracle.ver[l.Row] = max(cl.oracle.ver[l.Row], l.Ver)
 		}
 	}
-	cl.save(s.pos.Cursor())
+	cl.save(s.pos.Point().Cursor())
 }
 
 // expired begins anew. It must have been for a reason.

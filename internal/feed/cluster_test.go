@@ -87,15 +87,15 @@ func (s *server) step(in Input, txns []change.Txn) {
 		s.begin(o.Snapshot)
 	}
 	for _, t := range txns {
-		e := entry{Txn: t, before: s.pos.Before(t.XID)}
+		e := entry{Txn: t}
 		tx := &w.Txs[w.Index(t.XID)]
 		m := w.Mark(tx)
 		if !whole[t.XID] {
 			last := w.Change(t.LastSeq())
 			m = change.MarkOf(&last)
 		}
-		s.pos.Dispatched(m, whole[t.XID])
-		e.after = s.pos.Cursor()
+		e.before = s.pos.Dispatched(m, whole[t.XID]).Cursor()
+		e.after = s.pos.Point().Cursor()
 		s.tail = append(s.tail, e)
 	}
 	if answer && !swept.More && !s.void {

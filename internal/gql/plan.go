@@ -98,3 +98,9 @@ func (p *Plan) Encode(ctx context.Context, m *subs.Match, e subs.Effect) []byte 
 	}
 	return p.encodeChange(m, e)
 }
+
+// EncodeSynced implements subs.Plan.
+func (p *Plan) EncodeSynced(at *change.Point) []byte { return nil }
+
+// Cursors implements subs.Plan.
+func (p *Plan) Cursors() bool { return false }

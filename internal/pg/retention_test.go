@@ -30,6 +30,7 @@ func newRing(t testing.TB) ring {
 // turned is what a turn says about each slot that is not empty.
 func (r ring) turned() map[int]string {
 	r.t.Helper()
+	r.Exec(r.t, `select notifyql.tick()`) // as a node does each second
 	rows, err := r.Pool(r.t).Query(r.t.Context(), `
 		select (slot - (date_part('epoch', now())::bigint / 100000000) % 10 + 10) % 10, outcome || ': ' || detail from notifyql.turn()`)
 	if err != nil {

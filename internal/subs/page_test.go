@@ -180,3 +180,11 @@ func TestAPageThatIsGoneEndsItsReaders(t *testing.T) {
 	h.Dispatch(txn(insert(11, "b", 3)))
 	equal(t, other.take(t, 1), "1:->3")
 }
+
+func (l *log) Since(context.Context, change.Cursor, change.Cursor, change.Topic, []string, int) (change.Page, error) {
+	return change.Page{}, change.ErrCursorInvalid
+}
+
+func (l *log) Rows(context.Context, *change.Query, int, func([]change.Change) error) (change.Cursor, error) {
+	return change.Cursor{}, change.ErrUnreadable
+}

@@ -19,9 +19,11 @@ type numbers struct {
 	gate    chan struct{} // not nil: Encode waits for it, as a resolver would
 }
 
-func (p *numbers) Key() string         { return fmt.Sprint(p.topic, p.low) }
-func (p *numbers) Topic() change.Topic { return p.topic }
-func (p *numbers) Blocks() bool        { return p.gate != nil }
+func (p *numbers) Key() string                       { return fmt.Sprint(p.topic, p.low) }
+func (p *numbers) Topic() change.Topic               { return p.topic }
+func (p *numbers) Blocks() bool                      { return p.gate != nil }
+func (p *numbers) Cursors() bool                     { return false }
+func (p *numbers) EncodeSynced(*change.Point) []byte { return []byte("synced") }
 
 func (p *numbers) has(r *change.Row) bool {
 	if r == nil {

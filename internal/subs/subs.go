@@ -47,6 +47,10 @@ type Plan interface {
 	Encode(ctx context.Context, m *Match, e Effect) []byte
 	// Blocks reports whether Encode may take long: it calls a resolver. Such a plan is encoded in the background.
 	Blocks() bool
+	// EncodeSynced is Encode for the news that all before at was sent. at is nil where there are no places to resume from.
+	EncodeSynced(at *change.Point) []byte
+	// Cursors reports whether the plan shows cursors: then its subscribers are told from time to time where they are.
+	Cursors() bool
 }
 
 // Batcher is a Plan that may want whole transactions: one frame for all that matches in one, or for a part of a large one.
@@ -54,8 +58,8 @@ type Batcher interface {
 	Plan
 	// Batches reports whether the plan wants that.
 	Batches() bool
-	// EncodeBatch is Encode for the matching changes of one transaction. complete is false if more of it follows in the
-	// next frame.
+	// EncodeBatch is Encode for matching changes: those of one transaction, or rows that stand. complete is false if more of the same
+	// follows in the next frame. The frame's cursor is that of its last change; without any it has none.
 	EncodeBatch(ctx context.Context, changes []Matched, complete bool) []byte
 }
 
@@ -70,12 +74,14 @@ type Match struct {
 	Change   *change.Change
 	Old, New *change.Row // nil where the image is absent or the identity may not see it
 	Identity *auth.Identity
+	Before   *change.Point // from which the change's cursor is made; nil: it has none
 }
 
 // Effect is what a change is to a filtered set of rows.
 type Effect byte
 
-// The effects. Failed is a change whose images could not be converted: whether it concerns the set is not known.
+// The effects. Failed is a change whose images could not be converted: whether it concerns the set is not known. Stands is no
+// change, but a row that stands when a subscription begins; its Change is an insert without an xid.
 const (
 	None Effect = iota
 	Enters
@@ -84,15 +90,33 @@ const (
 	Truncates
 	Happens // a published event
 	Failed
+	Stands
 )
 
-// History reads the log for what is not in memory.
+// Start says where a subscription begins. The zero Start is now.
+type Start struct {
+	After *change.Cursor // behind this place
+	Rows  *change.Query  // with the rows that stand now, and then what changes; not with After
+}
+
+// History reads the database for what is not in memory.
 type History interface {
 	// Txn returns a page of the changes of transaction xid that stub means, with this topic, in canonical order: those
 	// behind after (nil: from the first), at most limit of them and fewer if they are large, and whether there are more.
 	// tenants limits what is read; it is not the last word: Match is. An error that wraps change.ErrDropped is final; after any
 	// other the page is asked for again.
 	Txn(ctx context.Context, xid change.XID, after *change.Change, stub *change.Stub, topic change.Topic, tenants []string, limit int) (cs []change.Change, more bool, err error)
+
+	// Since returns a page of what follows from on the way to to, a place that this node is behind, of this topic and these tenants: at
+	// most about limit changes, none perhaps. A page that leads nowhere is not returned: there is progress until it has Arrived.
+	// Nothing is returned that may have a gap. An error that wraps change.ErrCursorExpired or change.ErrCursorInvalid is final,
+	// with change.ErrOtherEra another to is needed; after any other the page is asked for again.
+	Since(ctx context.Context, from, to change.Cursor, topic change.Topic, tenants []string, limit int) (change.Page, error)
+
+	// Rows reads the rows of q as they stand at one moment, and returns the place of that moment in the history. page gets them in
+	// order, at most about limit at a time, as inserts without xid and seq, and ends the reading with its error. An error that
+	// wraps change.ErrUnreadable is final.
+	Rows(ctx context.Context, q *change.Query, limit int, page func([]change.Change) error) (change.Cursor, error)
 }
 
 // The ends of a reader that are not its consumer's doing.

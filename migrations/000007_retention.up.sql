@@ -55,7 +55,8 @@ declare
   began  timestamptz := clock_timestamp();
   look   record;  -- by a look at all rows, under no lock that anybody waits for
   last   xid8;
-  later  boolean; -- rows were committed since that look
+  behind record;  -- the newest tick's snapshot
+  later  boolean; -- there are rows which that look, or that tick, did not see
 begin
   outcome := 'kept';
   perform from notifyql.retention for update skip locked; -- a lock that no stranger can hold
@@ -85,6 +86,16 @@ begin
     return;
   end if;
 
+  -- From the newest tick everything must be readable: what goes must be behind it.
+  select coalesce(pg_snapshot_xmax(t.snapshot), '0') as xmax, array(select pg_snapshot_xip(t.snapshot)) as xip into behind
+    from (select) one left join (select t.snapshot from notifyql.tick t order by t.id desc limit 1) t on true;
+  execute format('select exists (select from %1$s where xid >= $1 and xid < $2) or exists (select from %1$s where xid = any ($3))', leaf)
+     into later using behind.xmax, pg_snapshot_xmax(pg_current_snapshot()), behind.xip;
+  if later then
+    detail := 'it holds changes that no tick sees yet';
+    return;
+  end if;
+
   begin
     execute format('lock table %s in access exclusive mode', leaf);
   exception when lock_not_available then
@@ -104,11 +115,10 @@ begin
     return;
   end if;
 
-  -- Nothing but readers refers to the rows. Were places in the log kept in a table, then those with xmax <= dropped would
-  -- have to go here too, in this transaction.
   execute format('truncate %s', leaf);
   update notifyql.ring r set newest = null, tries = 0, tried = null where r.slot = empty.slot;
-  update notifyql.retention r set dropped = greatest(r.dropped, last), at = clock_timestamp();
+  update notifyql.retention r set dropped = greatest(r.dropped, last), at = clock_timestamp() returning r.dropped into last;
+  delete from notifyql.tick t where pg_snapshot_xmax(t.snapshot) <= last; -- from which nobody can read on
   perform set_config('synchronous_commit', 'local', true); -- a standby that does not answer must not prolong the lock
   outcome := 'emptied';
   detail := format('its newest change was of %s', look.newest);
@@ -178,6 +188,10 @@ declare
   blocked boolean;
   t       record;
 begin
+  perform notifyql.enter();
+  commit;
+  perform notifyql.tick();
+  commit;
   loop
     again := false;
     blocked := false;

@@ -1,0 +1,42 @@
+package change
+
+import "errors"
+
+// Page is what was read of the history in one go, from one place to another.
+type Page struct {
+	Txns    []Passed
+	Next    Cursor // the place behind the page
+	Arrived bool   // it is the place that was to be reached
+}
+
+// Passed is a transaction, or a part of one, that a page passes: what of it is of the topic and the tenants that were asked
+// for, in canonical order.
+type Passed struct {
+	Before  *Point // as in Txn
+	Changes []Change
+	Whole   bool // no more of the transaction follows
+}
+
+// ErrOtherEra says that the database has begun another life since the place to be reached was named: what is there now must
+// be found out first.
+var ErrOtherEra = errors.New("the database server was started anew")
+
+// Query asks for the rows of a watched table as they stand.
+type Query struct {
+	Watch   WatchID
+	Tenants []string // whose rows, besides those of a shared table; empty names are nobody's
+	Where   string   // an SQL condition on the table's columns with the parameters $1, $2, …, all of them text; empty: all rows
+	Args    []any
+	OrderBy []OrderBy
+	Limit   int64 // rows; 0: all
+}
+
+// OrderBy orders rows by a column. Text is ordered by its bytes.
+type OrderBy struct {
+	Column     string
+	Descending bool
+	NullsFirst bool
+}
+
+// ErrUnreadable says that the rows of a table can't be read as they stand, and that trying again will not change that.
+var ErrUnreadable = errors.New("the table's rows can't be read")

@@ -1,0 +1,9 @@
+drop function notifyql.reset();
+drop function notifyql.forget_history(boolean);
+drop function notifyql.enter();
+drop function notifyql.era();
+drop function notifyql.here();
+drop table notifyql.origin;
+drop table notifyql.life;
+drop function notifyql.tick(bigint);
+drop table notifyql.tick;

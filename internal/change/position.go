@@ -70,6 +70,21 @@ func (p *Position) Swept(s Snapshot, t *Tick) {
 	}
 }
 
+// Skip moves behind all that snapshot s sees, whether it was dispatched or not: where some of it is gone. t is the newest tick
+// visible in s, and done are the marks of the logged transactions that s sees and t does not.
+func (p *Position) Skip(s Snapshot, t Tick, done []Mark) {
+	was := *p
+	*p = *NewPosition(was.era, t, done)
+	for _, m := range was.done {
+		if !s.Sees(m.XID) {
+			p.add(m)
+		}
+	}
+	if was.open.XID != 0 && !s.Sees(was.open.XID) {
+		p.open = was.open
+	}
+}
+
 // Enter says that the server has begun another life, and that what was dispatched is still there.
 func (p *Position) Enter(era Era) { p.era = era }
 

@@ -8,7 +8,7 @@ package feed
 
 import "github.com/notifyql/notifyql/internal/change"
 
-// Input is what happens to a node: Opened, Notified, Swept, SweepFailed, Expired, Lost or Beat.
+// Input is what happens to a node: Opened, Notified, Swept, SweepFailed, Expired, Lost, Beat, Ticked or Joining.
 type Input interface{ input() }
 
 // Opened says that the listener LISTENs, and that in a later transaction (READ ONLY, READ COMMITTED, on the primary, with
@@ -16,7 +16,18 @@ type Input interface{ input() }
 // one is followed by a sweep, and its Snapshot does not count.
 //
 // The notifications of this connection follow it: those that came while it was being opened too.
-type Opened struct{ Snapshot change.Snapshot }
+type Opened struct {
+	Snapshot change.Snapshot
+
+	// Tick is the newest one visible in Snapshot, and Done are the marks of the logged transactions that Snapshot sees and Tick
+	// does not. A zero Tick: there are no places in this history, and no cursors.
+	Tick change.Tick
+	Done []change.Mark
+
+	// Gone says that the server has begun another life, of which Enter was told, and has lost some of what Enter's place stands
+	// for. The node goes on from Snapshot, and the driver ends all subscriptions, as after Expired.
+	Gone bool
+}
 
 // Notified carries the notifications that arrived together, in queue order. The machine keeps the images and the texts,
 // not the slice.
@@ -39,6 +50,7 @@ type Notice struct {
 type Swept struct {
 	ID       int // of the Sweep
 	Snapshot change.Snapshot
+	Tick     *change.Tick // the newest one visible in Snapshot; nil: none
 	Txns     []change.Txn
 	More     bool // another Swept of this ID follows
 }
@@ -54,6 +66,8 @@ type SweepFailed struct{ ID int }
 type Expired struct {
 	ID       int // of the Sweep
 	Snapshot change.Snapshot
+	Tick     *change.Tick  // the newest one visible in Snapshot; nil: none
+	Done     []change.Mark // of the logged transactions that Snapshot sees and Tick does not
 }
 
 // Lost says that the listener's connection is gone. Notifications of it that come later are ignored.
@@ -67,6 +81,12 @@ type Beat struct {
 	Snapshot change.Snapshot // of that statement
 }
 
+// Ticked answers the action Tick, whether a tick was made or not. If not, the driver has waited before it says this.
+type Ticked struct{}
+
+// Joining asks for a sweep that begins from now on, and for Joined when it is dispatched. Tickets grow.
+type Joining struct{ Ticket int }
+
 func (Opened) input()      {}
 func (Notified) input()    {}
 func (Swept) input()       {}
@@ -74,22 +94,39 @@ func (SweepFailed) input() {}
 func (Expired) input()     {}
 func (Lost) input()        {}
 func (Beat) input()        {}
+func (Ticked) input()      {}
+func (Joining) input()     {}
 
-// Action is what the machine asks of its driver: Sweep or Reopen.
+// Action is what the machine asks of its driver: Sweep, Reopen, Tick or Joined.
 type Action interface{ action() }
 
 // Sweep asks for all log rows that are visible now and not in From; the answer is Swept, SweepFailed or Expired with its
 // ID. At most one is under way. It goes on when the listener is lost or opened meanwhile.
 //
 // Under load From holds nearly all that is visible: read images only of what it lacks.
+//
+// It is of one life of the server. Had that ended when the log was read, the answer is SweepFailed.
 type Sweep struct {
 	ID   int
 	From change.Frontier // a copy, the driver's own
+	Era  change.Era
 }
 
 // Reopen asks for a new listener connection: the present one has missed something. The driver closes it, says Lost, and
 // opens another as after any loss.
 type Reopen struct{ Reason string }
 
+// Tick asks for a tick, unless there is one newer than After. The answer is Ticked. At most one is under way.
+type Tick struct{ After int64 }
+
+// Joined says that a sweep which began after Joining with this ticket, and with all lower ones, is dispatched to its end. At is
+// the place behind all that was dispatched so far; nil where there are no places.
+type Joined struct {
+	Ticket int
+	At     *change.Point
+}
+
 func (Sweep) action()  {}
 func (Reopen) action() {}
+func (Tick) action()   {}
+func (Joined) action() {}

@@ -14,8 +14,11 @@ func (m *Machine) beat(now time.Time, in Beat) {
 	if len(m.late) > 0 && now.Sub(m.quiet) >= m.limits.halfOpen {
 		m.missed("nothing comes over it although the log moved")
 	}
-	if m.started && m.sweep.id == 0 && !(m.debt && m.up) && m.moved(now, in) {
+	if m.started && m.check == nil && m.sweep.id == 0 && !(m.debt && m.up) && m.moved(now, in) {
 		m.begin(now, sweep{watch: m.up})
+	}
+	if m.pos != nil && m.check == nil && m.pos.Len() > 0 {
+		m.tick()
 	}
 }
 

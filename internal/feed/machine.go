@@ -13,6 +13,7 @@ type limits struct {
 	frontier    int           // transactions that the frontier lists before a sweep is asked for to fold them
 	late        int           // transactions whose notifications are awaited
 	halfOpen    time.Duration // a connection that owes notifications and is silent for so long is dead
+	beside      int           // transactions dispatched beside the newest tick before another is asked for
 	idle        time.Duration // between heartbeats' sweeps while only strangers write to the cluster
 }
 
@@ -24,6 +25,9 @@ type limits struct {
 type Machine struct {
 	limits  limits
 	f       change.Frontier
+	pos     *change.Position // moves with f; nil: there are no places
+	era     change.Era       // in which f was made
+	check   *change.Point    // what stands for f is looked for in another era: nothing is dispatched until it is known
 	started bool // there was an Opened: f counts
 	up      bool // the listener listens; if not, there is a debt
 	debt    bool // a sweep must be begun before anything more is dispatched from notifications
@@ -41,6 +45,11 @@ type Machine struct {
 	quiet     time.Time               // when a notification came last, or late grew
 	reopening bool                    // Reopen is asked for
 
+	ticking bool // a Tick is asked for
+	ticked  bool // a sweep is to find the tick that was made
+	joining int  // the highest ticket
+	joined  int  // tickets up to this one have been answered
+
 	stats Stats
 	txns  []change.Txn // of this Step
 	acts  []Action     // of this Step
@@ -52,6 +61,8 @@ type sweep struct {
 	barrier bool                    // what is received is held until it has answered
 	void    bool                    // its answer does not count
 	open    change.XID              // open in the frontier when it began
+	ticket  int                     // those who asked until it began
+	tick    bool                    // it finds the tick that was made
 	watch   bool                    // what it finds tells whether the listener misses something
 	found   map[change.XID]struct{} // by it, if watch, the notification not here yet
 	lastSeq int64                   // as known when it began
@@ -64,6 +75,7 @@ func New() *Machine {
 		heldNotices: 20_000,
 		heldBytes:   16 << 20,
 		frontier:    10_000,
+		beside:      500,
 		late:        1_000,
 		halfOpen:    500 * time.Millisecond,
 		idle:        10 * time.Second,
@@ -87,30 +99,82 @@ func (m *Machine) Step(now time.Time, in Input) ([]change.Txn, []Action) {
 		m.expired(now, in)
 	case Beat:
 		m.beat(now, in)
+	case Ticked:
+		m.ticking, m.ticked = false, true
+	case Joining:
+		m.joining = max(m.joining, in.Ticket)
 	}
-	if m.sweep.id == 0 && m.started {
-		switch {
-		case m.debt && m.up:
-			m.debt = false
-			m.begin(now, sweep{barrier: true})
-		case m.f.Len() > m.limits.frontier:
-			m.begin(now, sweep{watch: m.up})
-		}
-	}
+	m.ask(now)
 	txns, acts := m.txns, m.acts
 	m.txns, m.acts = nil, nil
 	return txns, acts
 }
 
+// ask asks for what is due now.
+func (m *Machine) ask(now time.Time) {
+	if !m.started || m.check != nil {
+		return
+	}
+	if m.sweep.id == 0 {
+		switch {
+		case m.debt && m.up:
+			m.debt = false
+			m.begin(now, sweep{barrier: true})
+		case m.f.Len() > m.limits.frontier, m.ticked, m.joining > m.joined:
+			m.begin(now, sweep{watch: m.up})
+		}
+	}
+	if m.pos != nil && m.pos.Len() > m.limits.beside {
+		m.tick()
+	}
+}
+
+// tick asks for a tick, if none is being made or looked for.
+func (m *Machine) tick() {
+	if m.ticking || m.ticked || m.sweep.id != 0 && m.sweep.tick {
+		return
+	}
+	m.ticking = true
+	m.acts = append(m.acts, Tick{After: m.pos.Tick().ID})
+}
+
 func (m *Machine) opened(in Opened) {
-	m.up, m.reopening = true, false
-	if m.started {
+	m.up, m.reopening, m.check = true, false, nil
+	if m.started && !in.Gone {
 		m.connectionGone()
 		return
 	}
+	m.f, m.pos = change.NewFrontier(in.Snapshot), nil
+	if in.Tick.ID != 0 {
+		m.pos = change.NewPosition(m.era, in.Tick, in.Done)
+	}
+	if m.started { // what comes was sent after Snapshot was taken, or is in it
+		m.stats.Expired++
+		m.late, m.sweep, m.debt = nil, sweep{}, false
+	}
 	m.started = true
-	m.f = change.NewFrontier(in.Snapshot)
 	m.receive(m.release())
+}
+
+// Enter says in which era the database is, before the listener is Opened there. If it is another one than that in which the
+// frontier was made, Enter returns the place that stands for all that was dispatched, or nil where there was none: the driver looks
+// whether all that is still there, and says so with Opened. Until then nothing more is dispatched.
+func (m *Machine) Enter(era change.Era) (check *change.Point) {
+	if era == m.era {
+		return m.check
+	}
+	m.era = era
+	if !m.started || m.pos == nil {
+		return nil
+	}
+	m.check = m.pos.Point()
+	m.pos.Enter(era)
+	// An xid that no tick vouches for may be given out again, to a transaction that logs this time.
+	m.f = m.pos.Frontier()
+	m.sweep = sweep{} // the answer would be of the life before
+	m.up = false
+	m.connectionGone()
+	return m.check
 }
 
 func (m *Machine) lost() {
@@ -218,11 +282,14 @@ func (m *Machine) receiveTxn(x change.XID, ns []Notice) {
 		m.f.Receive(x, c.Seq)
 	}
 	if t.Changes != nil {
-		m.dispatch(t)
+		m.dispatch(t, false)
 	}
 }
 
-func (m *Machine) dispatch(t change.Txn) {
+func (m *Machine) dispatch(t change.Txn, whole bool) {
+	if m.pos != nil {
+		t.Before = m.pos.Dispatched(t.Mark(), whole)
+	}
 	m.stats.Dispatched++
 	m.stats.Changes += uint64(len(t.Changes))
 	m.txns = append(m.txns, t)

@@ -68,7 +68,7 @@ func txn(x change.XID, seqs ...int64) change.Txn {
 
 func TestStep(t *testing.T) {
 	t.Parallel()
-	opened := Opened{snap("10:10:")}
+	opened := Opened{Snapshot: snap("10:10:")}
 	type step struct {
 		in   Input
 		want string
@@ -187,7 +187,7 @@ func TestStep(t *testing.T) {
 // TestIdle: an idle log costs nothing, and a busy cluster costs an idle log one sweep in ten seconds.
 func TestIdle(t *testing.T) {
 	t.Parallel()
-	r := newRun(Opened{snap("10:10:")}, Beat{LastSeq: 5, Snapshot: snap("10:10:")}, Swept{ID: 1, Snapshot: snap("10:10:")})
+	r := newRun(Opened{Snapshot: snap("10:10:")}, Beat{LastSeq: 5, Snapshot: snap("10:10:")}, Swept{ID: 1, Snapshot: snap("10:10:")})
 	for range 100 {
 		if got := r.give(Beat{LastSeq: 5, Snapshot: snap("10:10:")}); got != "" {
 			t.Fatalf("idle, and asks for %s", got)
@@ -209,7 +209,7 @@ func TestIdle(t *testing.T) {
 // TestBounds: whatever comes while a sweep is slow, what is held and listed is bounded, and nothing of it is lost.
 func TestBounds(t *testing.T) {
 	t.Parallel()
-	r := newRun(Opened{snap("10:10:")}, notify(10, 0))
+	r := newRun(Opened{Snapshot: snap("10:10:")}, notify(10, 0))
 	image := make([]byte, 100_000)
 	for seq := int64(2); seq < 2_000; seq++ {
 		n := notify(9+seq, seq)
@@ -228,7 +228,7 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 
-	r = newRun(Opened{snap("10:10:")})
+	r = newRun(Opened{Snapshot: snap("10:10:")})
 	for x := int64(10); r.sweeps == 0; x++ {
 		r.give(notify(x, x))
 		if r.f.Len() > r.limits.frontier+1 {
@@ -245,7 +245,7 @@ func TestBounds(t *testing.T) {
 // TestKeepsNoSlice: the driver may use its slice of notices again.
 func TestKeepsNoSlice(t *testing.T) {
 	t.Parallel()
-	r := newRun(Opened{snap("10:10:")}, notify(10, 0))
+	r := newRun(Opened{Snapshot: snap("10:10:")}, notify(10, 0))
 	n := notify(11, 2, 12, 3)
 	r.give(n)
 	clear(n.Notices)
@@ -281,7 +281,7 @@ func FuzzStep(f *testing.F) {
 			switch next() % 7 {
 			case 0:
 				x := change.XID(next())
-				input = Opened{change.Snapshot{Xmin: x, Xmax: x}}
+				input = Opened{Snapshot: change.Snapshot{Xmin: x, Xmax: x}}
 			case 1:
 				input = notify(next(), next(), next(), next())
 			case 2:

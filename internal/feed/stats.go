@@ -30,12 +30,16 @@ type Stats struct {
 	Open     bool // a transaction has been dispatched in part, and more of it may come
 	Held     int  // notices that wait for a sweep
 	Frontier int  // transactions that the frontier lists beside its snapshot
+	Beside   int  // transactions that a cursor lists beside its tick
 }
 
 // Stats returns the counters as they are. Like Step, it is the owner's to call.
 func (m *Machine) Stats() Stats {
 	s := m.stats
 	s.Held, s.Frontier = len(m.held), m.f.Len()
+	if m.pos != nil {
+		s.Beside = m.pos.Len()
+	}
 	open, _ := m.f.Open()
 	s.Open = open != 0
 	switch {

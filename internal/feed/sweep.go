@@ -13,9 +13,10 @@ func (m *Machine) begin(now time.Time, s sweep) {
 	m.sweeps++
 	s.id, s.lastSeq, s.began = m.sweeps, m.lastSeq, now
 	s.open, _ = m.f.Open()
+	s.ticket, s.tick, m.ticked = m.joining, m.ticked, false
 	m.sweep = s
 	m.stats.Sweeps++
-	m.acts = append(m.acts, Sweep{ID: s.id, From: m.f.Clone()})
+	m.acts = append(m.acts, Sweep{ID: s.id, From: m.f.Clone(), Era: m.era})
 }
 
 // swept dispatches what the sweep found and the frontier has not got by now, and with its last part folds the frontier.
@@ -40,6 +41,9 @@ func (m *Machine) swept(now time.Time, in Swept) {
 		return
 	}
 	m.f.Fold(in.Snapshot)
+	if m.pos != nil {
+		m.pos.Swept(in.Snapshot, in.Tick)
+	}
 	m.sweptSeq, m.sweptAt = s.lastSeq, s.began
 	held := m.release()
 	for i := range held {
@@ -47,6 +51,18 @@ func (m *Machine) swept(now time.Time, in Swept) {
 	}
 	m.await(now, s.found)
 	m.receive(held)
+	if s.ticket > m.joined {
+		m.joined = s.ticket
+		m.acts = append(m.acts, Joined{Ticket: s.ticket, At: m.Place()})
+	}
+}
+
+// Place is the place behind all that was dispatched; nil where there are no places. Like Step, it is the owner's to call.
+func (m *Machine) Place() *change.Point {
+	if m.pos == nil {
+		return nil
+	}
+	return m.pos.Point()
 }
 
 // long makes a sweep that nothing waits for, but that has more to tell than fits into one answer, a barrier: between its parts
@@ -109,7 +125,7 @@ func (m *Machine) sweptTxn(t change.Txn) {
 		}
 		m.sweep.found[t.XID] = struct{}{}
 	}
-	m.dispatch(t)
+	m.dispatch(t, true)
 }
 
 // behind gives what of t comes after seq. What was dispatched of a transaction by its notifications is a beginning of its
@@ -150,5 +166,11 @@ func (m *Machine) expired(now time.Time, in Expired) {
 	}
 	m.stats.Expired++
 	m.sweep.void = false // the frontier is dead: it must go on from here, whatever was wrong with the sweep
+	switch {
+	case m.pos != nil && in.Tick != nil:
+		m.pos.Skip(in.Snapshot, *in.Tick, in.Done)
+	default:
+		m.pos = nil
+	}
 	m.swept(now, Swept{ID: in.ID, Snapshot: in.Snapshot})
 }

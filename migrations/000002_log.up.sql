@@ -27,11 +27,13 @@ create table notifyql.change (
   watch      integer     not null,            -- 0: a published event
   format     smallint    not null default 1,
   op         "char"      not null,            -- I U D T E: insert, update, delete, truncate, event
-  flags      smallint    not null default 0,  -- 1: unserializable; 2: order within the transaction may be another
+  flags      smallint    not null default 0,  -- 1: unserializable; 2: order within the transaction may be another;
+                                              -- 4: the row left its partition, perhaps for another
   shared     boolean     not null,            -- belongs to every tenant
   tenant     text,                            -- of the new image; null or empty, and not shared: nobody's
   old_tenant text,                            -- of the old image
   leaf       oid,                             -- the table that the row is in: the watched one or a partition of it
+  old_leaf   oid,                             -- the one that it was in, if that was another
   old_ctid   tid,
   new_ctid   tid,
   channel    text,                            -- of a published event
@@ -66,7 +68,7 @@ declare
   max_inline  constant integer := 100;  -- changes of a transaction
   max_payload constant integer := 7999; -- bytes, by Postgres
   state   text    := current_setting('notifyql.txn', true);
-  inline  boolean := c.flags & 2 = 0 and not coalesce(starts_with(state, c.xid || '>'), false);
+  inline  boolean := c.flags & 6 = 0 and not coalesce(starts_with(state, c.xid || '>'), false);
   sent    integer := 0;
   secret  name;
   payload text;

@@ -5,7 +5,10 @@ drop function notifyql.truncated() cascade;
 drop function notifyql.capture_any() cascade;
 drop function notifyql.capture() cascade;
 drop view notifyql.ready cascade; -- and those of the watches
-drop function notifyql.capture_slowly(oid, name, text[], text, record, record, tid, tid, integer);
+drop function notifyql.capture_slowly(oid, name, text[], text, record, record, tid, tid, integer, cid);
+drop function notifyql.moved(text, integer, oid, record, cid, json, text, tid);
+drop function notifyql.left_as(oid, record, cid, smallint, tid);
+drop function notifyql.key(oid, record);
 drop function notifyql.tenants(oid, oid, text[], text, record, record);
 drop function notifyql.images_pinned(oid, text[], text, record, record);
 drop function notifyql.images(oid, text[], text, record, record);

@@ -136,9 +136,71 @@ exception when others then
 end
 $$;
 
+-- key is a row's primary key as text: the partition's, or '' if it has none. concat runs nobody's code.
+create function notifyql.key(tbl oid, r record) returns text
+language plpgsql
+as $$
+declare
+  expressions text;
+  result      text := '';
+begin
+  select string_agg(format('%L, concat(($1).%I)', a.attname, a.attname), ', ' order by k.n) into expressions
+    from pg_index i cross join lateral unnest(i.indkey) with ordinality k(attnum, n)
+    join pg_attribute a on a.attrelid = tbl and a.attnum = k.attnum
+   where i.indrelid = tbl and i.indisprimary;
+  if expressions is not null then
+    execute format('select array[%s]::text', expressions) into result using r;
+  end if;
+  return result;
+end
+$$;
+
+-- A row that an UPDATE moves to another partition is deleted there and inserted here, for triggers too, one right after the
+-- other. It arrives as the UPDATE that it is unless that changed its key or its tenant. Where the root has a primary
+-- key it did, since that contains what the partitions go by. Else the DELETE is announced by a marker, and left says where
+-- it was logged, in a setting of the transaction by its watch and the depth of the triggers; the INSERT turns it into an UPDATE.
+
+-- left is what moved needs to know of a DELETE: the transaction, the statement, the command if known, where it is in
+-- the log, and the key.
+create function notifyql.left_as(tbl oid, r record, cid cid, slot smallint, ctid tid) returns text
+language plpgsql
+as $$
+begin
+  return json_build_array(pg_current_xact_id()::text, date_part('epoch', statement_timestamp()), cid::text, notifyql.key(tbl, r), slot, ctid);
+exception when others then -- then it is no move
+  return '';
+end
+$$;
+
+-- moved turns the DELETE that was logged last into an UPDATE, if the INSERT is the other half of a move, and tells whether it was.
+-- Anybody may set the setting in his own session: what it says of the log is believed of the transaction's own DELETEs only.
+create function notifyql.moved(
+  state text, watch integer, tbl oid, r record, cid cid, image json, new_tenant text, new_ctid tid
+) returns boolean
+language plpgsql
+as $$
+declare
+  was    json;
+  result boolean;
+begin
+  was := state;
+  if was ->> 0 is distinct from pg_current_xact_id()::text or was ->> 1 is distinct from date_part('epoch', statement_timestamp())::text
+     or was ->> 2 <> cid::text or was ->> 3 is distinct from notifyql.key(tbl, r) then
+    return false;
+  end if;
+  execute format('update notifyql.%I c set op = ''U'', tenant = $1, leaf = $2, old_leaf = c.leaf, new_ctid = $3, new = $4
+                   where c.ctid = $5 and c.xid = pg_current_xact_id() and c.watch = $6 and c.op = ''D'' and c.flags & 5 = 4
+                     and c.leaf <> $2 and coalesce(c.old_tenant, '''') = coalesce($1, '''') returning true', 'change_' || (was ->> 4)::smallint)
+     into result using new_tenant, tbl, new_ctid, image, (was ->> 5)::tid, watch;
+  return coalesce(result, false);
+exception when others then
+  return false;
+end
+$$;
+
 -- capture_slowly does what capture does, whatever the table and the row are.
 create function notifyql.capture_slowly(
-  tbl oid, trigger_name name, args text[], op text, new record, old record, new_ctid tid, old_ctid tid, old_age integer
+  tbl oid, trigger_name name, args text[], op text, new record, old record, new_ctid tid, old_ctid tid, old_age integer, cid cid
 ) returns void
 language plpgsql
 as $$
@@ -149,6 +211,9 @@ declare
   new_tenant text;
   old_tenant text;
   failed     integer := 0;
+  left_in    name; -- the setting that tells of a row that left its partition
+  log_slot   smallint;
+  log_ctid   tid;
   done       boolean;
 begin
   if args[3] like 'p%' then
@@ -189,11 +254,23 @@ begin
     select t.new_tenant, t.old_tenant into new_tenant, old_tenant from notifyql.tenants(root, tbl, args, op, new, old) t;
   end if;
 
+  if tbl <> root and op <> 'UPDATE' and failed <> 1
+     and not exists (select from pg_index i where i.indrelid = root and i.indisprimary) then
+    left_in := concat('notifyql.left_', args[0], '_', pg_trigger_depth());
+    if op = 'INSERT' and notifyql.moved(nullif(current_setting(left_in, true), ''), args[0]::integer, tbl, new, cid, new_image,
+                                        new_tenant, new_ctid) then
+      return;
+    end if;
+  end if;
   insert into notifyql.change as c (watch, op, flags, shared, tenant, old_tenant, leaf, old_ctid, new_ctid, old, new)
   values (args[0]::integer, op::"char",
-          case when failed = 1 then 1 else 0 end | case when pg_trigger_depth() > 1 or old_age <= 0 then 2 else 0 end,
+          case when failed = 1 then 1 else 0 end | case when pg_trigger_depth() > 1 or old_age <= 0 then 2 else 0 end
+          | case when left_in is not null and op = 'DELETE' then 4 else 0 end,
           args[1] = '', new_tenant, old_tenant, tbl, old_ctid, new_ctid, old_image, new_image)
-  returning notifyql.announce(c) into done;
+  returning notifyql.announce(c), c.slot, c.ctid into done, log_slot, log_ctid;
+  if left_in is not null and op = 'DELETE' then
+    perform set_config(left_in, notifyql.left_as(tbl, old, case when old_age > 0 then cid end, log_slot, log_ctid), true);
+  end if;
 end
 $$;
 
@@ -211,7 +288,9 @@ select notifyql.slot() as slot, null::notifyql.change as change, 'notifyql.chang
        (notifyql.images(0, null, '', null, null)).new_image as images,
        (notifyql.images_pinned(0, null, '', null, null)).new_image as images_pinned,
        (notifyql.tenants(0, 0, null, '', null, null)).new_tenant as tenants,
-       pg_typeof(notifyql.capture_slowly(0, '', null, '', null, null, null, null, 0)) as slowly,
+       notifyql.key(0, null) as key, notifyql.left_as(0, null, null, 0::smallint, null) as left_as,
+       notifyql.moved('', 0, 0, null, null, null, '', null) as moved,
+       pg_typeof(notifyql.capture_slowly(0, '', null, '', null, null, null, null, 0, null)) as slowly,
        notifyql.announce(null) as announce, notifyql.announce_marker(null, '', '', false) as announce_marker,
        notifyql.scope(0, '', '') as scope
   from notifyql.secret s;
@@ -248,7 +327,8 @@ begin
         raise program_limit_exceeded;
       end if;
     exception when others or assert_failure then
-      perform notifyql.capture_slowly(TG_RELID, TG_NAME, TG_ARGV, TG_OP, new, old, new.ctid, old.ctid, age(old.xmin));
+      perform notifyql.capture_slowly(TG_RELID, TG_NAME, TG_ARGV, TG_OP, new, old, new.ctid, old.ctid, age(old.xmin),
+                                      coalesce(old.cmax, case when new.xmax = 0 then new.cmin end));
       return null;
     end;
     insert into notifyql.change as c (watch, op, flags, shared, tenant, old_tenant, leaf, old_ctid, new_ctid, old, new)
@@ -257,7 +337,8 @@ begin
             false, concat(new.tenant_id), concat(old.tenant_id), TG_RELID, old.ctid, new.ctid, old_image, new_image)
     returning notifyql.announce(c) into done;
   elsif to_regclass('notifyql.ready') is not null then
-    perform notifyql.capture_slowly(TG_RELID, TG_NAME, TG_ARGV, TG_OP, new, old, new.ctid, old.ctid, age(old.xmin));
+    perform notifyql.capture_slowly(TG_RELID, TG_NAME, TG_ARGV, TG_OP, new, old, new.ctid, old.ctid, age(old.xmin),
+                                    coalesce(old.cmax, case when new.xmax = 0 then new.cmin end));
   end if;
   return null;
 end
@@ -289,7 +370,8 @@ begin
         raise program_limit_exceeded;
       end if;
     exception when others or assert_failure then
-      perform notifyql.capture_slowly(TG_RELID, TG_NAME, TG_ARGV, TG_OP, new, old, new.ctid, old.ctid, age(old.xmin));
+      perform notifyql.capture_slowly(TG_RELID, TG_NAME, TG_ARGV, TG_OP, new, old, new.ctid, old.ctid, age(old.xmin),
+                                      coalesce(old.cmax, case when new.xmax = 0 then new.cmin end));
       return null;
     end;
     insert into notifyql.change as c (watch, op, flags, shared, tenant, old_tenant, leaf, old_ctid, new_ctid, old, new)
@@ -298,7 +380,8 @@ begin
             TG_ARGV[1] = '', new_tenant, old_tenant, TG_RELID, old.ctid, new.ctid, old_image, new_image)
     returning notifyql.announce(c) into done;
   elsif to_regclass('notifyql.ready') is not null then
-    perform notifyql.capture_slowly(TG_RELID, TG_NAME, TG_ARGV, TG_OP, new, old, new.ctid, old.ctid, age(old.xmin));
+    perform notifyql.capture_slowly(TG_RELID, TG_NAME, TG_ARGV, TG_OP, new, old, new.ctid, old.ctid, age(old.xmin),
+                                    coalesce(old.cmax, case when new.xmax = 0 then new.cmin end));
   end if;
   return null;
 end

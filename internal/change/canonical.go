@@ -71,6 +71,9 @@ func makersOf(cs []Change) []int {
 			made[v] = i
 		}
 		v.tid = c.OldTID
+		if c.OldLeaf != 0 {
+			v.leaf = c.OldLeaf
+		}
 		old[i] = v
 	}
 	makers := make([]int, len(cs))
@@ -80,7 +83,7 @@ func makersOf(cs []Change) []int {
 			makers[i] = maker
 		}
 		if v := old[i]; cs[i].NewTID != (TID{}) {
-			v.tid = cs[i].NewTID
+			v.leaf, v.tid = cs[i].Leaf, cs[i].NewTID
 			made[v] = i
 		}
 	}

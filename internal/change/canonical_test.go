@@ -39,6 +39,7 @@ func TestCanonical(t *testing.T) {
 	t.Parallel()
 	truncate := Change{Seq: 3, Op: Truncate}
 	other := func(c Change) Change { c.Leaf = 2; return c }
+	moved := func(c Change) Change { c.Leaf, c.OldLeaf = 2, 1; return c }
 	for _, c := range []struct {
 		name string
 		cs   []Change
@@ -51,6 +52,8 @@ func TestCanonical(t *testing.T) {
 		{"inner ones in order, the outer one last", []Change{event(1, 2, 3), event(2, 3, 4), event(3, 1, 2)}, []int64{3, 1, 2}},
 		{"others keep their places", []Change{event(1, 7, 8), event(2, 2, 3), event(3, 9, 10), event(4, 1, 2), event(5, 8, 0)}, []int64{1, 3, 4, 2, 5}},
 		{"places of another leaf are others", []Change{event(1, 5, 6), other(event(2, 0, 5))}, []int64{1, 2}},
+		{"one that moves comes from the one and is in the other", []Change{event(1, 2, 5), other(event(2, 6, 7)), moved(event(3, 5, 6)), event(4, 6, 0)}, []int64{1, 3, 2, 4}},
+		{"one that moved before it was made", []Change{moved(event(1, 5, 6)), event(2, 0, 5)}, []int64{2, 1}},
 		{"places behind a TRUNCATE are others", []Change{event(1, 5, 6), event(2, 6, 0), truncate, event(4, 0, 5), event(5, 0, 6)}, []int64{1, 2, 3, 4, 5}},
 		{"behind a TRUNCATE there is order too", []Change{event(1, 0, 1), truncate, event(4, 1, 2), event(5, 0, 1)}, []int64{1, 3, 5, 4}},
 		{"a damaged log: a circle", []Change{event(1, 2, 1), event(2, 1, 2), event(3, 0, 9)}, []int64{3, 1, 2}},

@@ -51,9 +51,10 @@ type Change struct {
 	OldTenant      string // the old image's tenant; empty: nobody
 	EventType      string // of a published event
 
-	Leaf   uint32 // the table the row is in: the watched one, or a partition of it
-	OldTID TID    // zero where there is no old row
-	NewTID TID    // zero where there is no new row
+	Leaf    uint32 // the table the row is in: the watched one, or a partition of it
+	OldLeaf uint32 // the one it was in, if it moved from another partition; else zero
+	OldTID  TID    // zero where there is no old row
+	NewTID  TID    // zero where there is no new row
 
 	Old, New []byte // JSON objects as row_to_json wrote them; nil where absent
 }

@@ -85,7 +85,7 @@ const (
 	select exists (select from notifyql.change c where c.xid = $1::xid8 and c.seq > $2::bigint and c.flags & 2 <> 0)`
 	// orderKeys are what the canonical order is made from.
 	orderKeys = `
-	select c.seq, c.op::text, c.watch, c.leaf, c.old_ctid, c.new_ctid
+	select c.seq, c.op::text, c.watch, c.leaf, c.old_leaf, c.old_ctid, c.new_ctid
 	from notifyql.change c
 	where c.xid = $1::xid8 and c.seq > $2::bigint
 	order by c.xid, c.seq`
@@ -106,9 +106,9 @@ func readOrder(ctx context.Context, pool *pgxpool.Pool, xid change.XID, after in
 		var seq int64
 		var op string
 		var watch int32
-		var leaf pgtype.Uint32
+		var leaf, oldLeaf pgtype.Uint32
 		var oldTID, newTID pgtype.TID
-		if err := rows.Scan(&seq, &op, &watch, &leaf, &oldTID, &newTID); err != nil {
+		if err := rows.Scan(&seq, &op, &watch, &leaf, &oldLeaf, &oldTID, &newTID); err != nil {
 			return nil, err
 		}
 		if len(keys) == maxOrder {
@@ -116,7 +116,7 @@ func readOrder(ctx context.Context, pool *pgxpool.Pool, xid change.XID, after in
 		}
 		keys = append(keys, change.Change{
 			XID: xid, Seq: seq, Op: opOf(op), Topic: change.Topic{Watch: change.WatchID(watch)},
-			Leaf: leaf.Uint32, OldTID: tid(oldTID), NewTID: tid(newTID),
+			Leaf: leaf.Uint32, OldLeaf: oldLeaf.Uint32, OldTID: tid(oldTID), NewTID: tid(newTID),
 		})
 	}
 	if err := rows.Err(); err != nil {

@@ -13,7 +13,7 @@ import (
 
 // logColumns are the columns of the log that make a change, but for its images, old and new, which follow them.
 const logColumns = `c.xid, c.seq, c.at, c.watch, c.op::text, c.flags, c.shared, c.tenant, c.old_tenant,
-	c.leaf, c.old_ctid, c.new_ctid, c.channel, c.event_type`
+	c.leaf, c.old_leaf, c.old_ctid, c.new_ctid, c.channel, c.event_type`
 
 // logWeight is about how many bytes a row's images take as they are stored: what the server can say without unpacking them.
 const logWeight = `coalesce(pg_catalog.pg_column_size(c.old), 0) + coalesce(pg_catalog.pg_column_size(c.new), 0)`
@@ -52,7 +52,7 @@ type logRow struct {
 	flags                                 int16
 	shared                                bool
 	tenant, oldTenant, channel, eventType pgtype.Text
-	leaf                                  pgtype.Uint32
+	leaf, oldLeaf                         pgtype.Uint32
 	oldTID, newTID                        pgtype.TID
 	old, new                              []byte
 	into                                  []any
@@ -63,7 +63,7 @@ func (r *logRow) scan(rows pgx.Rows, extra ...any) error {
 	if r.into == nil {
 		r.into = append([]any{
 			&r.xid, &r.seq, &r.at, &r.watch, &r.op, &r.flags, &r.shared, &r.tenant, &r.oldTenant,
-			&r.leaf, &r.oldTID, &r.newTID, &r.channel, &r.eventType, &r.old, &r.new,
+			&r.leaf, &r.oldLeaf, &r.oldTID, &r.newTID, &r.channel, &r.eventType, &r.old, &r.new,
 		}, extra...)
 	}
 	return rows.Scan(r.into...)
@@ -76,7 +76,7 @@ func (r *logRow) change() change.Change {
 		Topic:          change.Topic{Watch: change.WatchID(r.watch), Channel: r.channel.String},
 		Unserializable: r.flags&flagUnserializable != 0,
 		Shared:         r.shared, Tenant: r.tenant.String, OldTenant: r.oldTenant.String, EventType: r.eventType.String,
-		Leaf:   r.leaf.Uint32,
+		Leaf: r.leaf.Uint32, OldLeaf: r.oldLeaf.Uint32,
 		OldTID: tid(r.oldTID), NewTID: tid(r.newTID),
 		Old: r.old, New: r.new,
 	}

@@ -135,7 +135,7 @@ func show(rows map[place]string) string {
 
 func (m *mirror) log(t reporter) []entry {
 	t.Helper()
-	rows, err := m.db.Pool(m.t).Query(m.t.Context(), `select xid::text::bigint, seq, watch, op::text, flags, shared, tenant, old_tenant, coalesce(leaf, 0),
+	rows, err := m.db.Pool(m.t).Query(m.t.Context(), `select xid::text::bigint, seq, watch, op::text, flags, shared, tenant, old_tenant, coalesce(leaf, 0), coalesce(old_leaf, 0),
 		coalesce(old_ctid::text, ''), coalesce(new_ctid::text, ''), old::text, new::text from notifyql.change order by seq`)
 	if err != nil {
 		t.Fatalf("%v", err)
@@ -143,7 +143,7 @@ func (m *mirror) log(t reporter) []entry {
 	var log []entry
 	var e entry
 	var op string
-	if _, err := pgx.ForEachRow(rows, []any{&e.XID, &e.Seq, &e.Topic.Watch, &op, &e.flags, &e.Shared, &e.newT, &e.oldT, &e.Leaf, &e.old, &e.new, &e.oldImg, &e.newImg}, func() error {
+	if _, err := pgx.ForEachRow(rows, []any{&e.XID, &e.Seq, &e.Topic.Watch, &op, &e.flags, &e.Shared, &e.newT, &e.oldT, &e.Leaf, &e.OldLeaf, &e.old, &e.new, &e.oldImg, &e.newImg}, func() error {
 		e.Op = change.Op(op[0])
 		e.OldTID, e.NewTID = tid(e.old), tid(e.new)
 		log = append(log, e)
@@ -178,8 +178,8 @@ func (m *mirror) covered(t reporter, what string, notes []note, log []entry) {
 	for _, e := range log {
 		if key := fmt.Sprint(e.Seq); inline[key] {
 			delete(inline, key)
-			if e.flags&2 != 0 {
-				t.Errorf("%s: seq %d is inline, though its order may be another", what, e.Seq)
+			if e.flags&6 != 0 {
+				t.Errorf("%s: seq %d is inline, though its order may be another, or it half of a move", what, e.Seq)
 			}
 			continue
 		}
@@ -266,6 +266,9 @@ func (m *mirror) apply(t reporter, what string, e entry) {
 	}
 	if e.oldImg != nil {
 		p := place{e.Leaf, e.old}
+		if e.OldLeaf != 0 {
+			p.leaf = e.OldLeaf
+		}
 		if had, ok := m.rows[p]; !ok {
 			t.Errorf("%s: seq %d: the old version at %v is not there", what, e.Seq, p)
 		} else if old := m.plain(t, *e.oldImg); had != old && columns(had) == columns(old) { // or the table was altered in between

@@ -36,7 +36,7 @@ func TestPartitions(t *testing.T) {
 	}
 	changes(`insert into p values (1, 'a', 'x'), (11, 'b', 'x'), (21, 'c', 'x')`, "1 I p1 >a 1\n1 I p2 >b 11\n1 I p31 >c 21")
 	changes(`update p set x = 'y'; update p2 set x = 'z'`, "1 U p1 a>a 1 1\n1 U p2 b>b 11 11\n1 U p31 c>c 21 21\n1 U p2 b>b 11 11")
-	changes(`update p set id = 12 where id = 1`, "1 D p1 a> 1\n1 I p2 >a 12") // moved
+	changes(`update p set id = 12 where id = 1`, "1 U p2 a>a 1 12") // moved
 	changes(`delete from p where id = 11; delete from p31`, "1 D p2 b> 11\n1 D p31 c> 21")
 	state("p watched")
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/subs"
 )
 
@@ -32,6 +33,14 @@ func (p *Plan) Batches() bool { return p.batch != nil }
 // EncodeBatch gives the ExecutionResult of the changes of one transaction that match, or of a part of them. A change of
 // which it is not known what it is, is left out and told of in the errors, so that it does not take the others with it.
 func (p *Plan) EncodeBatch(_ context.Context, changes []subs.Matched, complete bool) []byte {
+	return p.encodeBatch(changes, complete, nil)
+}
+
+// synced is the news that all before a place was sent.
+type synced struct{ at *change.Point }
+
+// encodeBatch writes a batch of changes, or with news an empty one.
+func (p *Plan) encodeBatch(changes []subs.Matched, complete bool, news *synced) []byte {
 	size := len(p.prefix) + 64
 	for i := range p.batch {
 		for j := range changes {
@@ -51,6 +60,18 @@ func (p *Plan) EncodeBatch(_ context.Context, changes []subs.Matched, complete b
 			p.changes(r, f, changes)
 		case "complete":
 			r.buf = strconv.AppendBool(r.buf, complete)
+		case "synced":
+			r.buf = strconv.AppendBool(r.buf, news != nil)
+		case "cursor":
+			switch {
+			case news != nil:
+				r.buf = appendPlace(r.buf, news.at)
+			case len(changes) > 0:
+				last := &changes[len(changes)-1]
+				r.buf = appendCursor(r.buf, &last.Match)
+			default:
+				r.buf = append(r.buf, "null"...)
+			}
 		default:
 			r.buf = quoted(r.buf, p.table.name+"Batch")
 		}

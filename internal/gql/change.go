@@ -130,6 +130,8 @@ func (p *Plan) change(r *result, fields []changeField, m *subs.Match, e subs.Eff
 		kind, before, after = "UPDATE", m.Old, m.New
 	case subs.Leaves:
 		kind, before = "DELETE", m.Old
+	case subs.Stands:
+		kind, after = "INITIAL", m.New
 	}
 	r.buf = append(r.buf, '{')
 	for i := range fields {
@@ -152,7 +154,7 @@ func (p *Plan) change(r *result, fields []changeField, m *subs.Match, e subs.Eff
 				p.rowKey(r, f, after)
 			}
 		default:
-			p.plain(r, f, kind, m.Change)
+			p.plain(r, f, kind, m, e)
 		}
 	}
 	r.buf = append(r.buf, '}')
@@ -164,30 +166,80 @@ func (p *Plan) size(fields []changeField, c *change.Change) int {
 	for i := range fields {
 		f := &fields[i]
 		n += min(max(len(c.Old), len(c.New)), 48*len(f.rows))
+		if f.name == "cursor" {
+			n += 100
+		}
 	}
 	return n
 }
 
-// plain writes what every change has, whatever its images.
-func (p *Plan) plain(r *result, f *changeField, kind string, c *change.Change) {
-	switch f.name {
-	case "kind":
+// plain writes what a change has whatever its images, and of a row that stands only what it is.
+func (p *Plan) plain(r *result, f *changeField, kind string, m *subs.Match, e subs.Effect) {
+	c := m.Change
+	switch {
+	case f.name == "kind":
 		r.buf = quoted(r.buf, kind)
-	case "cause":
+	case f.name == "__typename":
+		r.buf = quoted(r.buf, p.table.name+"Change")
+	case e == subs.Stands:
+		r.buf = append(r.buf, "null"...)
+	case f.name == "cause":
 		r.buf = quoted(r.buf, cause(c.Op))
-	case "transaction":
+	case f.name == "transaction":
 		r.buf = append(r.buf, '"')
 		r.buf = strconv.AppendUint(r.buf, uint64(c.XID), 10)
 		r.buf = append(r.buf, '"')
-	case "committedAt":
+	case f.name == "committedAt":
 		r.buf = append(r.buf, '"')
 		r.buf = c.At.UTC().AppendFormat(r.buf, time.RFC3339Nano)
 		r.buf = append(r.buf, '"')
-	case "__typename":
-		r.buf = quoted(r.buf, p.table.name+"Change")
+	case f.name == "cursor":
+		r.buf = appendCursor(r.buf, m)
 	default:
 		r.buf = append(r.buf, "null"...)
 	}
+}
+
+// syncedChange is the result that says: all before at was sent.
+func (p *Plan) syncedChange(at *change.Point) []byte {
+	dst := slices.Clone(p.prefix)
+	dst = append(dst, '{')
+	for i := range p.fields {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		f := &p.fields[i]
+		dst = append(dst, f.prefix...)
+		switch f.name {
+		case "kind":
+			dst = append(dst, `"SYNCED"`...)
+		case "__typename":
+			dst = quoted(dst, p.table.name+"Change")
+		case "changedFields":
+			dst = append(dst, "[]"...)
+		case "cursor":
+			dst = appendPlace(dst, at)
+		default:
+			dst = append(dst, "null"...)
+		}
+	}
+	return append(dst, '}', '}', '}')
+}
+
+// appendCursor writes the cursor behind a change, or null if it has none.
+func appendCursor(dst []byte, m *subs.Match) []byte {
+	if m.Before == nil {
+		return append(dst, "null"...)
+	}
+	return append(m.Before.AppendBehind(append(dst, '"'), m.Change), '"') // its text needs no escapes
+}
+
+// appendPlace writes the cursor of a place, or null if there is none.
+func appendPlace(dst []byte, at *change.Point) []byte {
+	if at == nil {
+		return append(dst, "null"...)
+	}
+	return append(at.AppendCursor(append(dst, '"')), '"')
 }
 
 func cause(op change.Op) string {

@@ -8,9 +8,7 @@ import (
 	"maps"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/parser"
@@ -32,7 +30,9 @@ type custom struct {
 // customPlan is the part of a Plan that is a custom field's.
 type customPlan struct {
 	*custom
-	schema *Schema
+	schema  *Schema
+	resumes bool // it has the argument after
+	cursors bool // it shows cursors: of its own, or beside the data
 }
 
 // addCustom parses the custom fields, checks that they fit the base of every schema, and takes their names. All of them
@@ -116,13 +116,21 @@ func checkCustom(doc *ast.SchemaDocument) (string, error) {
 }
 
 func (s *Schema) planCustom(p *Plan, c *custom, id *auth.Identity) *gqlError {
-	p.custom = &customPlan{custom: c, schema: s}
+	p.custom = &customPlan{custom: c, schema: s, resumes: resumes(p.root.def)}
+	p.custom.cursors = p.custom.resumes
 	p.topic = change.Topic{Channel: c.channel}
+	if p.custom.resumes {
+		if err := p.startAfter(); err != nil {
+			return err
+		}
+		delete(p.root.args, "after") // no matter of the resolver, nor of the key
+	}
 	if c.name == channelField {
 		p.topic.Channel, _ = p.root.args["name"].(string)
 		if p.topic.Channel == "" {
 			return newError(codeInput, p.root.pos, "A channel's name must not be empty.")
 		}
+		p.custom.cursors = slices.ContainsFunc(p.root.kids["ChannelEvent"], func(s *selection) bool { return s.name == "cursor" })
 	}
 	var key strings.Builder
 	key.WriteString(c.signature)
@@ -142,16 +150,35 @@ func (s *Schema) planCustom(p *Plan, c *custom, id *auth.Identity) *gqlError {
 
 // encodeEvent resolves an event and writes the part of it that is selected.
 func (p *Plan) encodeEvent(ctx context.Context, m *subs.Match) []byte {
-	var v any
-	var err error
 	if p.custom.name == channelField {
-		v = channelEvent{m.Change}
-	} else {
-		v, err = p.resolve(ctx, m)
+		return p.event(channelEvent{m}, nil)
 	}
+	v, err := p.resolve(ctx, m)
 	if errors.Is(err, ErrSkip) {
 		return nil
 	}
+	out := p.event(v, err)
+	if p.custom.resumes && m.Before != nil {
+		out = append(out[:len(out)-1], `,"extensions":{"cursor":`...)
+		out = append(appendCursor(out, m), '}', '}')
+	}
+	return out
+}
+
+// syncedEvent is the news that all before at was sent. Only a field that may be null can bring it.
+func (p *Plan) syncedEvent(at *change.Point) []byte {
+	switch {
+	case p.custom.name == channelField:
+		return p.event(channelSynced{p.topic.Channel, at}, nil)
+	case !p.custom.resumes || p.root.def.Type.NonNull:
+		return nil
+	}
+	out := append(slices.Clone(p.prefix), `null},"extensions":{"synced":true,"cursor":`...)
+	return append(appendPlace(out, at), '}', '}')
+}
+
+// event writes a field's value, or its error.
+func (p *Plan) event(v any, err error) []byte {
 	r := &result{buf: append(make([]byte, 0, 512), p.prefix...)}
 	w := &writer{result: r, schema: p.custom.schema.ast, path: []any{p.root.key}}
 	ok := false
@@ -202,36 +229,6 @@ func (p *Plan) resolve(ctx context.Context, m *subs.Match) (v any, err error) {
 		return nil, fmt.Errorf("the resolver's value is no JSON: %w", err)
 	}
 	return json.RawMessage(data), nil
-}
-
-// channelField is the field of Subscription that every schema has: any channel's events as they are.
-const channelField = "channel"
-
-// channelEvent is an event as that field shows it.
-type channelEvent struct{ c *change.Change }
-
-func (channelEvent) typename() string { return "ChannelEvent" }
-
-func (e channelEvent) get(field string, _ map[string]any) any {
-	switch field {
-	case "channel":
-		return e.c.Topic.Channel
-	case "type":
-		return e.c.EventType
-	case "data":
-		if len(e.c.New) == 0 || string(e.c.New) == "null" {
-			return nil
-		}
-		return json.RawMessage(e.c.New)
-	case "transaction":
-		if e.c.XID == 0 { // no database
-			return nil
-		}
-		return strconv.FormatUint(uint64(e.c.XID), 10)
-	case "committedAt":
-		return e.c.At.UTC().Format(time.RFC3339Nano)
-	}
-	return nil
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -25,6 +25,7 @@ const (
 	codeResolver    = "RESOLVER_FAILED"
 	codeInternal    = "INTERNAL_SERVER_ERROR"
 	codeUnsupported = "OPERATION_NOT_SUPPORTED"
+	codeCursor      = "CURSOR_INVALID"
 )
 
 // ErrSkip is what a resolver returns for an event that its subscriber is not to see.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/notifyql/notifyql/internal/catalog"
 	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/subs"
 )
 
 // TestOracleResults has graphql-js execute the valid documents over made-up events, and compares the JSON: values, the
@@ -94,8 +95,8 @@ func tableEvents(topic change.Topic) (events []change.Change) {
 // against nulls.
 func rootOf(t testing.TB, loose *Schema, p *Plan, c *change.Change) json.RawMessage {
 	if p.field == channelField {
-		e := channelEvent{c}
-		root, _ := json.Marshal(map[string]any{channelField: map[string]any{"channel": e.get("channel", nil), "type": "", "data": e.get("data", nil)}})
+		e := channelEvent{&subs.Match{Change: c}}
+		root, _ := json.Marshal(map[string]any{channelField: map[string]any{"kind": "EVENT", "channel": e.get("channel", nil), "type": "", "data": e.get("data", nil)}})
 		return root
 	}
 	if p.table == nil {
@@ -106,7 +107,7 @@ func rootOf(t testing.TB, loose *Schema, p *Plan, c *change.Change) json.RawMess
 	for _, col := range p.table.columns {
 		row.WriteString(" " + col.name)
 	}
-	all := plan(t, loose, "subscription { "+p.field+" { kind cause key transaction committedAt changedFields new {"+row.String()+" } old {"+row.String()+" } } }", "", nil)
+	all := plan(t, loose, "subscription { "+p.field+" { kind cause key transaction committedAt cursor changedFields new {"+row.String()+" } old {"+row.String()+" } } }", "", nil)
 	var out struct{ Data json.RawMessage }
 	if err := json.Unmarshal([]byte(encodeAny(t, all, c)), &out); err != nil {
 		t.Fatal(err)

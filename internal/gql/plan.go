@@ -2,6 +2,7 @@ package gql
 
 import (
 	"context"
+	"slices"
 
 	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/filter"
@@ -15,6 +16,7 @@ type Plan struct {
 	field  string // of Subscription
 	root   *selection
 	prefix []byte // {"data":{"key":
+	start  start
 
 	// Of a table's field:
 	table   *table
@@ -99,8 +101,25 @@ func (p *Plan) Encode(ctx context.Context, m *subs.Match, e subs.Effect) []byte 
 	return p.encodeChange(m, e)
 }
 
-// EncodeSynced implements subs.Plan.
-func (p *Plan) EncodeSynced(at *change.Point) []byte { return nil }
+// EncodeSynced gives the ExecutionResult that says: all before at was sent. For a custom field it is nil unless the field
+// has the argument after and may be null.
+func (p *Plan) EncodeSynced(at *change.Point) []byte {
+	switch {
+	case p.custom != nil:
+		return p.syncedEvent(at)
+	case p.batch != nil:
+		return p.encodeBatch(nil, true, &synced{at})
+	}
+	return p.syncedChange(at)
+}
 
-// Cursors implements subs.Plan.
-func (p *Plan) Cursors() bool { return false }
+// Cursors reports whether the plan shows cursors.
+func (p *Plan) Cursors() bool {
+	if p.custom != nil {
+		return p.custom.cursors
+	}
+	shows := func(f changeField) bool { return f.name == "cursor" }
+	return slices.ContainsFunc(p.fields, shows) || slices.ContainsFunc(p.batch, func(f batchField) bool {
+		return f.name == "cursor" || slices.ContainsFunc(f.fields, shows)
+	})
+}

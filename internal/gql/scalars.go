@@ -20,10 +20,14 @@ type scalar struct {
 	class       filter.Class // by which a client's text is checked; filter.JSON: any value
 }
 
+// cursorScalar is the one whose texts change.ParseCursor reads.
+const cursorScalar = "Cursor"
+
 // scalars are all scalars of ours, by name.
 var scalars = []scalar{
 	{"BigInt", "A whole number of 64 bits, as a string: JavaScript would round a number. Numbers are accepted as input.", "", filter.Int},
 	{"Bytes", "Bytes as base64, with padding.", "https://www.rfc-editor.org/rfc/rfc4648#section-4", filter.Bytea},
+	{cursorScalar, "A place in the history of the database, to go on from: an opaque text, good as long as the log reaches back to it.", "", filter.Text},
 	{"Date", "A day, YYYY-MM-DD. Years beyond 9999 and before 1 have a sign and six digits; also infinity and -infinity.", "https://tc39.es/ecma262/#sec-date-time-string-format", filter.Date},
 	{"DateTime", "An instant in UTC, YYYY-MM-DDTHH:MM:SS[.ffffff]Z; as input with any offset. Years beyond 9999 and before 1 have a sign and six digits; also infinity and -infinity.", "https://tc39.es/ecma262/#sec-date-time-string-format", filter.TimestampTZ},
 	{"Decimal", "An exact decimal number, as a string: JavaScript would round a number. Also NaN, Infinity and -Infinity. Numbers are accepted as input.", "", filter.Numeric},

@@ -12,7 +12,7 @@ var baseGraphQL string
 // reservedTypes are names that no table takes, because they mean or may come to mean something.
 func reservedTypes() []string {
 	names := []string{
-		"Query", "Mutation", "Subscription", "Cursor", "SortOrder", "OrderBy", "_Any", "_Entity", "_Service", "_FieldSet",
+		"Query", "Mutation", "Subscription", "_Any", "_Entity", "_Service", "_FieldSet",
 		"OpaqueWhere", "NullWhere", "JSONWhere", "JSONPathWhere", "ListWhere", "RangeWhere",
 	}
 	for _, s := range comparedTypes {
@@ -93,11 +93,14 @@ func (b *builder) writeTable(t *table) {
 	fmt.Fprintf(w, "%s  old: %s\n", describe("  ", "The row as it was before."), t.name)
 	w.WriteString(describe("  ", "For an UPDATE, the fields whose values differ.") + "  changedFields: [String!]!\n")
 	w.WriteString(describe("  ", "Equal for all changes of one transaction.") + "  transaction: ID\n")
-	w.WriteString(describe("  ", "When the row was written, shortly before the commit.") + "  committedAt: DateTime\n}\n")
+	w.WriteString(describe("  ", "When the row was written, shortly before the commit.") + "  committedAt: DateTime\n")
+	w.WriteString(describe("  ", cursorDoc) + "  cursor: Cursor\n}\n")
 
-	fmt.Fprintf(w, "\n%stype %sBatch {\n", describe("", "The changes of one transaction to the rows of "+what+" that a subscription selects."), t.name)
+	fmt.Fprintf(w, "\n%stype %sBatch {\n", describe("", "The changes of one transaction to the rows of "+what+" that a subscription selects, or rows that stand."), t.name)
 	fmt.Fprintf(w, "  changes: [%sChange!]!\n", t.name)
-	w.WriteString(describe("  ", "False: more changes of the transaction follow in the next batch.") + "  complete: Boolean!\n}\n")
+	w.WriteString(describe("  ", "False: more of the same follows in the next batch.") + "  complete: Boolean!\n")
+	w.WriteString(describe("  ", "All that came before now was sent. There are no changes in this batch.") + "  synced: Boolean!\n")
+	w.WriteString(describe("  ", cursorDoc) + "  cursor: Cursor\n}\n")
 
 	fmt.Fprintf(w, "\n%sinput %sWhere {\n", describe("", "Rows of "+what+". All that is given must hold; a comparison with NULL does not."), t.name)
 	fmt.Fprintf(w, "  and: [%[1]sWhere!]\n  or: [%[1]sWhere!]\n  not: %[1]sWhere\n", t.name)
@@ -106,10 +109,34 @@ func (b *builder) writeTable(t *table) {
 	}
 	w.WriteString("}\n")
 
+	arguments := b.writeOrderBy(t, what)
 	doc := "Each insert, update and delete of the rows of " + what + " that where selects, and each truncate."
-	fmt.Fprintf(w, "\nextend type Subscription {\n%s  %sChanged(where: %[3]sWhere): %[3]sChange!\n", describe("  ", doc), t.field, t.name)
+	fmt.Fprintf(w, "\nextend type Subscription {\n%s  %sChanged(%s): %sChange!\n", describe("  ", doc), t.field, arguments, t.name)
 	doc = "The same changes, those of one transaction together; of a large one, in parts."
-	fmt.Fprintf(w, "%s  %sBatch(where: %[3]sWhere): %[3]sBatch!\n}\n", describe("  ", doc), t.field, t.name)
+	fmt.Fprintf(w, "%s  %sBatch(%s): %sBatch!\n}\n", describe("  ", doc), t.field, arguments, t.name)
+}
+
+const cursorDoc = "Where this leaves off: to go on behind it, give it as after. Null for rows that stand, and where there is no log."
+
+// writeOrderBy writes the input type of a table's orders, if it has a column to order by, and returns the arguments of its
+// fields.
+func (b *builder) writeOrderBy(t *table, what string) (arguments string) {
+	var fields, orderBy string
+	for i := range t.columns {
+		if c := &t.columns[i]; c.orderable() {
+			fields += "  " + c.name + ": SortOrder\n"
+		}
+	}
+	if fields != "" {
+		fmt.Fprintf(&b.sdl, "\n%sinput %sOrderBy {\n%s}\n", describe("", "An order of the rows of "+what+": by one column."), t.name, fields)
+		orderBy = describe("    ", "Of the rows that stand, by the first, then by the next. In the end, and if it is not given, by the primary key.") +
+			"    orderBy: [" + t.name + "OrderBy!]\n"
+	}
+	return "\n    where: " + t.name + "Where\n" +
+		describe("    ", "First the rows as they stand now, then SYNCED, then each change since.") + "    initial: Boolean = false\n" +
+		orderBy +
+		describe("    ", "How many of the rows that stand are sent at most.") + "    limit: Int\n" +
+		describe("    ", "Go on behind this place. Not with initial.") + "    after: Cursor\n  "
 }
 
 // tags are what a comment says to us, in lines of their own that begin with an at sign: @deprecated and a reason, and

@@ -14,6 +14,7 @@ type selection struct {
 	parent string // the type it is selected on
 	def    *ast.FieldDefinition
 	args   map[string]any
+	at     map[string]*ast.Position // of the arguments that the document gives
 	pos    *ast.Position
 	more   []*ast.Position         // of further mentions that were merged
 	kids   map[string][]*selection // by the concrete type of the value; nil for a leaf
@@ -150,6 +151,12 @@ func (c *collector) compile(parent *ast.Definition, fields []*ast.Field) (*selec
 	if s.args, err = c.arguments(s.def.Arguments, f.Arguments, f.Position); err != nil {
 		err.Path = slices.Clone(c.path)
 		return nil, err
+	}
+	if len(f.Arguments) > 0 {
+		s.at = make(map[string]*ast.Position, len(f.Arguments))
+		for _, a := range f.Arguments {
+			s.at[a.Name] = a.Value.Position
+		}
 	}
 	typ := c.schema.Types[s.def.Type.Name()]
 	if typ == nil || !typ.IsCompositeType() {

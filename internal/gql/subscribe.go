@@ -107,6 +107,9 @@ func (s *Schema) planTable(p *Plan, t *table) *gqlError {
 	if p.where, bad = w.predicate(p.root.args["where"], 0); bad != nil {
 		return bad.error(p.root.pos, `Argument "where" has an invalid value`)
 	}
+	if err := p.startOf(t); err != nil {
+		return err
+	}
 	if kids, ok := p.root.kids[t.name+"Batch"]; ok {
 		p.batchFields(kids)
 	} else {

@@ -42,7 +42,7 @@ type enum struct {
 
 // typeNames are the names that a table takes, those of later additions included, so that none changes when they come.
 func typeNames(name string) []string {
-	return []string{name, name + "Change", name + "Batch", name + "Where", name + "OrderBy", name + "Column"}
+	return []string{name, name + "Change", name + "Batch", name + "Where", name + "OrderBy"}
 }
 
 func fieldNames(field string) []string {

@@ -90,7 +90,7 @@ begin
   select coalesce(pg_snapshot_xmax(t.snapshot), '0') as xmax, array(select pg_snapshot_xip(t.snapshot)) as xip into behind
     from (select) one left join (select t.snapshot from notifyql.tick t order by t.id desc limit 1) t on true;
   execute format('select exists (select from %1$s where xid >= $1 and xid < $2) or exists (select from %1$s where xid = any ($3))', leaf)
-     into later using behind.xmax, pg_snapshot_xmax(pg_current_snapshot()), behind.xip;
+     into later using behind.xmax, pg_snapshot_xmax(look.seen), behind.xip;
   if later then
     detail := 'it holds changes that no tick sees yet';
     return;

@@ -2,6 +2,7 @@ package pg
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/feed"
 	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
@@ -60,6 +62,11 @@ func (l *listener) once(ctx context.Context) (opened bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	gone, err := l.enter(openCtx, conn)
+	if err != nil {
+		closeConn(conn)
+		return false, err
+	}
 	s, err := newSession(openCtx, conn, channel, l.on)
 	if err != nil {
 		closeConn(conn)
@@ -70,7 +77,7 @@ func (l *listener) once(ctx context.Context) (opened bool, err error) {
 	defer context.AfterFunc(ctx, func() { s.close(ctx.Err()) })()
 	deadline, _ := openCtx.Deadline()
 	_ = s.conn.SetDeadline(deadline) // fails only on a closed connection, as the next read then does
-	snapshot, err := s.listen()
+	p, err := s.listen()
 	if err != nil {
 		return false, err
 	}
@@ -81,11 +88,33 @@ func (l *listener) once(ctx context.Context) (opened bool, err error) {
 	pingCtx, stop := context.WithCancel(ctx)
 	var pinger sync.WaitGroup
 	pinger.Go(func() { s.ping(pingCtx, pingSilence, pingPatience) })
-	err = s.run(snapshot)
+	err = s.run(feed.Opened{Snapshot: p.snapshot, Tick: p.tick, Done: p.done, Gone: gone})
 	stop()
 	pinger.Wait()
 	l.on.emit(feed.Lost{})
 	return true, err
+}
+
+// enter finds out whether the server lives another life than when the node heard from it last, and if so, whether it has lost
+// something that the node has dispatched. It leaves a new tick behind.
+func (l *listener) enter(ctx context.Context, conn *pgx.Conn) (gone bool, err error) {
+	era, err := enter(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	if check := l.on.enter(era); check != nil {
+		err := verify(ctx, conn, check)
+		if gone = errors.Is(err, change.ErrCursorExpired); gone {
+			l.state.log.Error("the server was started anew, and what this node has sent can't be found there: subscribers are told to begin anew", "why", err)
+		} else if err != nil {
+			return false, err
+		}
+	}
+	var tick int64
+	if err := inWriting(ctx, conn, makeTick, &tick, (*int64)(nil)); err != nil {
+		return false, fmt.Errorf("making a tick: %w", err)
+	}
+	return gone, nil
 }
 
 // connect opens a connection that is fit for a listener and looks up the secret channel.

@@ -265,9 +265,9 @@ func TestStartAndCommitMeet(t *testing.T) {
 		switch {
 		case fromClient && bytes.Contains(b, []byte("listen ")):
 			commit() // before LISTEN
-		case fromClient && bytes.Contains(b, []byte("select pg_catalog.pg_current_snapshot()")):
+		case fromClient && bytes.Contains(b, []byte("json_build_object")):
 			commit() // between the two
-		case !fromClient && bytes.Contains(b, []byte("pg_current_snapshot\x00")):
+		case !fromClient && bytes.Contains(b, []byte("json_build_object\x00")):
 			commit() // behind the snapshot, the answer not here yet
 		}
 	}

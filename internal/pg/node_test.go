@@ -36,11 +36,17 @@ func startNode(t testing.TB, cfg Config) *node {
 	if cfg.Beat == 0 {
 		cfg.Beat = 50 * time.Millisecond
 	}
+	n := &node{t: t, machine: feed.New(), news: make(chan struct{})}
+	cfg.Enter = func(era change.Era) *change.Point {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.machine.Enter(era)
+	}
 	src, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{Source: src, t: t, machine: feed.New(), news: make(chan struct{})}
+	n.Source = src
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- src.Run(ctx, n.emit) }()

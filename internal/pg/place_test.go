@@ -20,11 +20,21 @@ func lonelyRing(t *testing.T) ring {
 // sweeps says whether a sweep from f finds the log whole.
 func sweeps(t *testing.T, s *Source, f *change.Frontier) bool {
 	t.Helper()
-	err := s.sweeper.sweep(t.Context(), feed.Sweep{From: f.Clone()}, func(feed.Input) {})
+	err := s.sweeper.sweep(t.Context(), feed.Sweep{From: f.Clone(), Era: eraOf(t, s)}, func(feed.Input) {})
 	if err != nil && !errors.Is(err, change.ErrDropped) {
 		t.Error(err)
 	}
 	return err == nil
+}
+
+// eraOf enters the database's era, as the listener does.
+func eraOf(t testing.TB, s *Source) change.Era {
+	t.Helper()
+	var era int64
+	if err := inWriting(t.Context(), s.pool, enterEra, &era); err != nil {
+		t.Fatal(err)
+	}
+	return change.Era(era)
 }
 
 // A place in the log dies with the first transaction that it lacks and the log has dropped, and not before.
@@ -91,6 +101,7 @@ func TestASweepThatMeetsATurn(t *testing.T) {
 		r.log(4, "30 hours")
 		r.Exec(t, "insert into notifyql.change (slot, watch, op, shared) select "+r.leaf(5)[len("change_"):]+", 7, 'D', true from generate_series(1, $1)", rows)
 		turn := r.begin()
+		r.Exec(t, "select notifyql.tick()")
 		if _, err := turn.Exec(t.Context(), "select * from notifyql.turn()"); err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +153,7 @@ func TestAPageThatIsGone(t *testing.T) {
 	defer conn.Release()
 	r.log(5, "1 second")
 	l := lackingIn(&f)
-	err = s.sweeper.sweepLarge(t.Context(), conn.Conn(), &feed.Sweep{ID: 1, From: f}, &l, func(in feed.Input) {
+	err = s.sweeper.sweepLarge(t.Context(), conn.Conn(), &feed.Sweep{ID: 1, From: f, Era: eraOf(t, s)}, &l, func(in feed.Input) {
 		if !in.(feed.Swept).More {
 			t.Error("it is said to be whole")
 		}

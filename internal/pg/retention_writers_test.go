@@ -19,6 +19,7 @@ func TestWritersDoNotWaitForATurn(t *testing.T) {
 	r.log(4, "25 hours")
 	r.log(5, "30 hours")
 	r.log(6, "1 second")
+	r.Exec(t, "select notifyql.tick()")
 	turn := r.begin()
 	var emptied int
 	if err := turn.QueryRow(t.Context(), "select count(*) from notifyql.turn() where outcome = 'emptied'").Scan(&emptied); err != nil || emptied != 1 {

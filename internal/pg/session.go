@@ -45,6 +45,7 @@ type session struct {
 // sessionEvents is what a session tells its listener, all from the goroutine that reads.
 type sessionEvents struct {
 	emit       func(feed.Input)
+	enter      func(change.Era) *change.Point // see Config.Enter
 	settled    func()
 	catalog    func()
 	unreadable func(payload string, err error)
@@ -65,17 +66,17 @@ func newSession(ctx context.Context, conn *pgx.Conn, channel string, on sessionE
 	return s, nil
 }
 
-// listen LISTENs, and in a later transaction takes the snapshot from which on everything is notified. The transaction is
+// listen LISTENs, and in a later transaction finds the place from which on everything is notified. The transaction is
 // READ ONLY, so that it has no xid, which its own snapshot would call seen.
-func (s *session) listen() (change.Snapshot, error) {
+func (s *session) listen() (place, error) {
 	if _, err := s.query("listen " + pgx.Identifier{s.channel}.Sanitize()); err != nil {
-		return change.Snapshot{}, fmt.Errorf("listen: %w", err)
+		return place{}, fmt.Errorf("listen: %w", err)
 	}
-	text, err := s.query("begin isolation level read committed, read only; select pg_catalog.pg_current_snapshot(); commit")
+	text, err := s.query("begin isolation level read committed, read only; " + readPlace + "; commit")
 	if err != nil {
-		return change.Snapshot{}, fmt.Errorf("taking a snapshot: %w", err)
+		return place{}, fmt.Errorf("finding the place to begin from: %w", err)
 	}
-	return change.ParseSnapshot(text)
+	return parsePlace(text)
 }
 
 // query runs SQL in the simple protocol and returns the last value that came.
@@ -101,8 +102,8 @@ func (s *session) query(sql string) (value string, err error) {
 }
 
 // run hands on what comes until the connection ends, and says why it did. From here on opened notifications are emitted.
-func (s *session) run(snapshot change.Snapshot) error {
-	s.on.emit(feed.Opened{Snapshot: snapshot})
+func (s *session) run(opened feed.Opened) error {
+	s.on.emit(opened)
 	s.open = true
 	for {
 		if _, err := s.receive(); err != nil {

@@ -30,6 +30,9 @@ type Config struct {
 	// OnCatalog, if not nil, is called with the watched tables when Run has first read them and whenever they have changed:
 	// by one goroutine, one call at a time. Following waits while it runs.
 	OnCatalog func(catalog.Catalog)
+	// Enter, if not nil, is told in which era the database is before the listener opens there. It returns the place that stands for
+	// all that was dispatched in another era, if it has to be looked whether that is still there.
+	Enter func(change.Era) *change.Point
 	// OnSettled, if not nil, is called after Settle, by the goroutine that emits notifications.
 	OnSettled func()
 	// Log takes what an administrator should know. Nil: slog.Default().
@@ -43,6 +46,7 @@ type Source struct {
 	state    *state
 	listener *listener
 	sweeper  *sweeper
+	ticker   *ticker
 	catalog  *follower
 	turner   *turner
 	history  *history
@@ -80,6 +84,7 @@ func New(cfg Config) (*Source, error) {
 	s := &Source{config: cfg, pool: pool, state: newState(cfg.Log)}
 	s.listener = &listener{config: listenerConf, state: s.state}
 	s.sweeper = newSweeper(pool, s.state)
+	s.ticker = &ticker{pool: pool, state: s.state, asks: make(chan int64, 1)}
 	s.catalog = newFollower(pool, s.state, cfg.OnCatalog)
 	s.turner = &turner{pool: pool, state: s.state, pause: min(cfg.Turn/2, 30*time.Second)}
 	s.history = newHistory(pool, cfg.PoolSize)
@@ -98,6 +103,7 @@ func (s *Source) Run(ctx context.Context, emit func(feed.Input)) error {
 			}
 			emit(in)
 		},
+		enter:      s.enter,
 		settled:    s.settled,
 		catalog:    s.catalog.look,
 		unreadable: s.state.unreadable,
@@ -105,6 +111,7 @@ func (s *Source) Run(ctx context.Context, emit func(feed.Input)) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.listener.run(ctx) })
 	wg.Go(func() { s.sweeper.run(ctx, emit) })
+	wg.Go(func() { s.ticker.run(ctx, emit) })
 	wg.Go(func() { s.beat(ctx, emit) })
 	wg.Go(func() { s.catalog.run(ctx, s.config.Poll) })
 	wg.Go(func() { s.turner.run(ctx, s.config.Turn) })
@@ -127,6 +134,8 @@ func (s *Source) Do(a feed.Action) {
 	switch a := a.(type) {
 	case feed.Sweep:
 		s.sweeper.ask(a)
+	case feed.Tick:
+		s.ticker.ask(a.After)
 	case feed.Reopen:
 		s.state.log.Warn("the listener connection is replaced", "reason", a.Reason)
 		s.listener.reopen(a.Reason)
@@ -141,6 +150,13 @@ func (s *Source) settled() {
 	if s.config.OnSettled != nil {
 		s.config.OnSettled()
 	}
+}
+
+func (s *Source) enter(era change.Era) *change.Point {
+	if s.config.Enter == nil {
+		return nil
+	}
+	return s.config.Enter(era)
 }
 
 // Status says how the source is doing.

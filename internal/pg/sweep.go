@@ -78,9 +78,16 @@ func (s *sweeper) run(ctx context.Context, emit func(feed.Input)) {
 			}
 			var gone *goneError
 			if errors.As(err, &gone) {
-				s.state.log.Error("this node was behind for so long that what it missed is gone from the log; it goes on from here", "was at", a.From.Snapshot, "log begins at", gone.now)
+				p, placeErr := s.place(ctx)
+				if placeErr != nil {
+					s.state.problem("sweep", explain(placeErr, s.pool.Config().ConnConfig))
+					s.retry.wait(ctx)
+					emit(feed.SweepFailed{ID: a.ID})
+					continue
+				}
+				s.state.log.Error("this node was behind for so long that what it missed is gone from the log; it goes on from here", "was at", a.From.Snapshot, "goes on at", p.snapshot)
 				s.retry.tries = 0
-				emit(feed.Expired{ID: a.ID, Snapshot: gone.now})
+				emit(feed.Expired{ID: a.ID, Snapshot: p.snapshot, Tick: &p.tick, Done: p.done})
 				continue
 			}
 			s.state.problem("sweep", explain(err, s.pool.Config().ConnConfig))
@@ -103,7 +110,7 @@ func (s *sweeper) sweep(ctx context.Context, a feed.Sweep, emit func(feed.Input)
 	}
 	defer conn.Release()
 	l := lackingIn(&a.From)
-	swept, all, err := sweepSmall(ctx, conn.Conn(), &a.From, &l)
+	swept, all, err := sweepSmall(ctx, conn.Conn(), &a, &l)
 	if err != nil || all {
 		if err == nil {
 			swept.ID = a.ID
@@ -114,7 +121,25 @@ func (s *sweeper) sweep(ctx context.Context, a feed.Sweep, emit func(feed.Input)
 	return s.sweepLarge(ctx, conn.Conn(), &a, &l, emit)
 }
 
-const sweepSnapshot = `select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery()`
+// place finds where the history is now.
+func (s *sweeper) place(ctx context.Context) (place, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	var text string
+	var batch pgx.Batch
+	batch.Queue(beginTransaction)
+	batch.Queue(readPlace).QueryRow(func(row pgx.Row) error { return row.Scan(&text) })
+	batch.Queue(endReading)
+	if err := s.pool.SendBatch(ctx, &batch).Close(); err != nil {
+		return place{}, err
+	}
+	return parsePlace(text)
+}
+
+// sweepSnapshot is the snapshot, and the newest tick that is visible in it.
+const sweepSnapshot = `
+	select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery(), t.id, t.bits, t.snapshot::text
+	from (select) one left join (select t.* from notifyql.tick t order by t.id desc limit 1) t on true`
 
 // smallSweep reads all that the frontier lacks, if it is little. It is two ordered index scans, which an "or" would not be.
 // From where the images weigh too much they are left out: such rows are only counted.
@@ -131,13 +156,13 @@ const smallSweep = `
 	order by c.xid, c.seq`
 
 // sweepSmall sweeps in one round trip. all is false if there is more than fits.
-func sweepSmall(ctx context.Context, conn *pgx.Conn, from *change.Frontier, l *lacking) (swept feed.Swept, all bool, err error) {
+func sweepSmall(ctx context.Context, conn *pgx.Conn, a *feed.Sweep, l *lacking) (swept feed.Swept, all bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, smallTimeout)
 	defer cancel()
 	var batch pgx.Batch
 	beginReading(&batch)
 	batch.Queue(sweepSnapshot).QueryRow(func(row pgx.Row) error {
-		swept.Snapshot, err = scanSnapshot(row)
+		swept.Snapshot, swept.Tick, err = scanSnapshot(row)
 		return err
 	})
 	var read txnReader
@@ -150,23 +175,30 @@ func sweepSmall(ctx context.Context, conn *pgx.Conn, from *change.Frontier, l *l
 	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
 		return swept, false, err
 	}
-	if gone.holed(from) {
-		return swept, false, &goneError{gone.now}
+	if err := gone.judge(a); err != nil {
+		return swept, false, err
 	}
 	swept.Txns = read.txns(l)
 	return swept, !read.cut && read.count <= wholeRows, nil
 }
 
-func scanSnapshot(row pgx.Row) (change.Snapshot, error) {
+func scanSnapshot(row pgx.Row) (s change.Snapshot, tick *change.Tick, err error) {
 	var text string
 	var standby bool
-	if err := row.Scan(&text, &standby); err != nil {
-		return change.Snapshot{}, err
+	var id, bits *int64
+	var tickText *string
+	if err := row.Scan(&text, &standby, &id, &bits, &tickText); err != nil {
+		return s, nil, err
 	}
 	if standby {
-		return change.Snapshot{}, errStandby
+		return s, nil, errStandby
 	}
-	return change.ParseSnapshot(text)
+	if s, err = change.ParseSnapshot(text); err != nil || id == nil {
+		return s, nil, err
+	}
+	tick = &change.Tick{Stamp: change.Stamp{ID: *id, Bits: uint64(*bits)}}
+	tick.Snapshot, err = change.ParseSnapshot(*tickText)
+	return s, tick, err
 }
 
 // txnReader puts rows together to transactions.

@@ -30,9 +30,10 @@ func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, a *feed.Sweep,
 	var batch pgx.Batch
 	beginHolding(&batch)
 	var snapshot change.Snapshot
+	var tick *change.Tick
 	var err error
 	batch.Queue(sweepSnapshot).QueryRow(func(row pgx.Row) error {
-		snapshot, err = scanSnapshot(row)
+		snapshot, tick, err = scanSnapshot(row)
 		return err
 	})
 	var gone dropped // as of the snapshot; nothing more is dropped while the transaction lasts
@@ -45,8 +46,8 @@ func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, a *feed.Sweep,
 	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
 		return err
 	}
-	if gone.holed(&a.From) {
-		return &goneError{gone.now}
+	if err := gone.judge(a); err != nil {
+		return err
 	}
 	list, err := listTxns(ctx, conn, l)
 	if err != nil {
@@ -64,7 +65,7 @@ func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, a *feed.Sweep,
 	if _, err := conn.Exec(ctx, endReading); err != nil {
 		return err
 	}
-	emit(feed.Swept{ID: a.ID, Snapshot: snapshot, Txns: txns})
+	emit(feed.Swept{ID: a.ID, Snapshot: snapshot, Tick: tick, Txns: txns})
 	return nil
 }
 
@@ -200,6 +201,9 @@ func readStub(ctx context.Context, conn *pgx.Conn, l *lacking, t listed) (change
 	txn := change.Txn{XID: t.xid, Continued: l.continues(t.xid), Stub: &change.Stub{LastSeq: t.last}}
 	if txn.Continued {
 		txn.Stub.AfterSeq = l.openSeq
+	}
+	if err := conn.QueryRow(ctx, selectPart, uint64(t.xid), t.last).Scan(&txn.Stub.LastSeq, &txn.Stub.LastAt); err != nil {
+		return txn, err
 	}
 	rows, err := conn.Query(ctx, stubScopes, uint64(t.xid), txn.Stub.AfterSeq, maxScopes+1)
 	if err != nil {

@@ -47,7 +47,7 @@ func sweepFrom(t testing.TB, s *Source, f *change.Frontier) (feed.Swept, int) {
 	t.Helper()
 	var all feed.Swept
 	parts := 0
-	err := s.sweeper.sweep(t.Context(), feed.Sweep{ID: 5, From: f.Clone()}, func(in feed.Input) {
+	err := s.sweeper.sweep(t.Context(), feed.Sweep{ID: 5, From: f.Clone(), Era: eraOf(t, s)}, func(in feed.Input) {
 		swept := in.(feed.Swept)
 		if parts > 0 && (!all.More || swept.Snapshot.String() != all.Snapshot.String()) {
 			t.Errorf("part %d: after the last one, or of another snapshot", parts)
@@ -132,6 +132,7 @@ func TestSweepLeavesOutTheFuture(t *testing.T) {
 	db := pgtest.New(t)
 	s := testSource(t, db)
 	f := change.NewFrontier(snapshot(t, db))
+	eraOf(t, s) // else they would be taken for those of another cluster
 	db.Exec(t, `insert into notifyql.change (slot, xid, watch, op, shared) select 1, '99999999'::xid8, 7, 'D', true from generate_series(1, 3000)`)
 	x := logRows(t, db, "a", 1, 10)
 	got, parts := sweepFrom(t, s, &f)

@@ -72,7 +72,8 @@ begin
 end
 $$;
 
--- reserve gives the table's id, a new one if it has none.
+-- reserve gives the table's id, a new one if it has none. It refuses if what a conversion runs as has rights, as it has
+-- where a dump was restored without the roles that own it.
 create function notifyql.reserve(tbl regclass) returns integer
 language plpgsql
 security definer
@@ -81,6 +82,13 @@ as $$
 declare
   result integer;
 begin
+  if exists (select from pg_proc p join pg_roles r on r.oid = p.proowner
+              where p.pronamespace = 'notifyql'::regnamespace and p.proname in ('image', 'image_without')
+                and (r.rolsuper or r.rolcanlogin or r.rolname = current_user)) then
+    raise exception 'cannot watch %: the schema notifyql was restored without the roles that own what is in it', tbl
+      using errcode = 'object_not_in_prerequisite_state',
+            hint = 'Drop the schema notifyql (cascade), migrate, and watch again; or restore the roles before the dump.';
+  end if;
   -- A restored dump may have left the id of a table by this name, or of another by this oid.
   for result in delete from notifyql.watch where rel = tbl and rel_oid <> tbl or rel_oid = tbl and rel <> tbl returning id loop
     perform notifyql.believe(result, null, null);

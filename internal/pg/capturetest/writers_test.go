@@ -123,7 +123,8 @@ func TestWritersOutliveTheSchema(t *testing.T) {
 	for _, list := range []string{
 		`select format('drop table notifyql.%I cascade', relname) from pg_class where relnamespace = 'notifyql'::regnamespace and relkind in ('r', 'p')`,
 		`select format('drop view notifyql.%I cascade', relname) from pg_class where relnamespace = 'notifyql'::regnamespace and relkind = 'v' and relname in ('ready', 'watched')`,
-		`select format('drop sequence notifyql.%I cascade', relname) from pg_class where relnamespace = 'notifyql'::regnamespace and relkind = 'S' and relname <> 'watch_id_seq'`,
+		`select format('drop sequence notifyql.%I cascade', relname) from pg_class where relnamespace = 'notifyql'::regnamespace and relkind = 'S'
+			and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = pg_class.oid and d.deptype = 'i')`,
 		`select format('drop function %s cascade', oid::regprocedure) from pg_proc where pronamespace = 'notifyql'::regnamespace and prokind = 'f'`,
 		`values ('delete from notifyql.secret'), ('delete from notifyql.setting'), ('delete from notifyql.watch'), ('drop schema notifyql cascade'), ('alter function notifyql.image(record) rename to picture'),
 			('alter schema notifyql rename to other')`,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -19,64 +18,52 @@ const maxPage = 5000
 // maxOrder bounds the rows of a transaction whose canonical order is not that of seq: the order is kept in memory.
 const maxOrder = 1_000_000
 
-// history reads transactions of the log for readers. Many call it; so many at a time read as leaves connections of the pool
-// for the sweeper and the heartbeat.
+// history reads the log for readers. Many call it; so many at a time read as leaves connections of the pool for the sweeper and
+// the heartbeat.
 type history struct {
 	pool  *pgxpool.Pool
 	slots chan struct{}
 
-	mu     sync.Mutex
-	orders []*txnOrder // the newest last
+	orders    *shelf[orderKey, []int64] // canonical; nil: that of seq
+	ticks     *shelf[change.Stamp, *change.Tick]
+	intervals *shelf[intervalKey, *interval]
 }
 
-func newHistory(pool *pgxpool.Pool, poolSize int32) *history {
-	return &history{pool: pool, slots: make(chan struct{}, max(1, poolSize-2))}
-}
-
-// txnOrder is the canonical order of one transaction's changes from a place on.
-type txnOrder struct {
+// orderKey names the changes of one transaction from a place on.
+type orderKey struct {
 	xid   change.XID
 	after int64
-
-	mu   sync.Mutex // held while it is read: who comes meanwhile waits for the same
-	read bool
-	seqs []int64 // nil: the order is that of seq
 }
 
-// keptOrders is for how many transactions the order is kept. They are read page by page, by many, at about the same time.
-const keptOrders = 8
+// What is kept is read page by page, by many, at about the same time.
+const (
+	keptOrders    = 8
+	keptTicks     = 200
+	keptIntervals = 16
+)
 
-// order returns the seqs of the changes that stub means in canonical order; nil if that is the order of seq.
-func (h *history) order(ctx context.Context, xid change.XID, stub *change.Stub) ([]int64, error) {
-	o := h.kept(xid, stub.AfterSeq)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.read {
-		seqs, err := readOrder(ctx, h.pool, xid, stub.AfterSeq)
-		if err != nil {
-			return nil, err
-		}
-		o.seqs, o.read = seqs, true
+func newHistory(pool *pgxpool.Pool, poolSize int32) *history {
+	return &history{
+		pool: pool, slots: make(chan struct{}, max(1, poolSize-2)),
+		orders:    newShelf[orderKey, []int64](keptOrders),
+		ticks:     newShelf[change.Stamp, *change.Tick](keptTicks),
+		intervals: newShelf[intervalKey, *interval](keptIntervals),
 	}
-	return o.seqs, nil
 }
 
-// kept is the order's place, the same for all who ask for it while it is kept.
-func (h *history) kept(xid change.XID, after int64) *txnOrder {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for i, o := range h.orders {
-		if o.xid == xid && o.after == after {
-			h.orders = append(slices.Delete(h.orders, i, i+1), o)
-			return o
-		}
+// enter waits for a turn to read. Whoever has it calls leave.
+func (h *history) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case h.slots <- struct{}{}:
+		return func() { <-h.slots }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	o := &txnOrder{xid: xid, after: after}
-	if len(h.orders) == keptOrders {
-		h.orders = slices.Delete(h.orders, 0, 1)
-	}
-	h.orders = append(h.orders, o)
-	return o
+}
+
+// order returns the seqs of the changes behind a place in canonical order; nil if that is the order of seq.
+func (h *history) order(ctx context.Context, xid change.XID, after int64) ([]int64, error) {
+	return h.orders.get(ctx, orderKey{xid, after}, func() ([]int64, error) { return readOrder(ctx, h.pool, xid, after) })
 }
 
 const (
@@ -85,9 +72,9 @@ const (
 	select exists (select from notifyql.change c where c.xid = $1::xid8 and c.seq > $2::bigint and c.flags & 2 <> 0)`
 	// orderKeys are what the canonical order is made from.
 	orderKeys = `
-	select c.seq, c.op::text, c.watch, c.leaf, c.old_leaf, c.old_ctid, c.new_ctid
+	select c.xid, c.seq, c.op::text, c.watch, c.leaf, c.old_leaf, c.old_ctid, c.new_ctid
 	from notifyql.change c
-	where c.xid = $1::xid8 and c.seq > $2::bigint
+	where c.xid = any($1::xid8[]) and c.seq > $2::bigint
 	order by c.xid, c.seq`
 )
 
@@ -96,38 +83,54 @@ func readOrder(ctx context.Context, pool *pgxpool.Pool, xid change.XID, after in
 	if err := pool.QueryRow(ctx, isUnordered, uint64(xid), after).Scan(&unordered); err != nil || !unordered {
 		return nil, err
 	}
-	rows, err := pool.Query(ctx, orderKeys, uint64(xid), after)
+	rows, err := pool.Query(ctx, orderKeys, []uint64{uint64(xid)}, after)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	orders, err := scanOrders(rows)
+	return orders[xid], err
+}
+
+// scanOrders makes the canonical orders of transactions from their keys.
+func scanOrders(rows pgx.Rows) (map[change.XID][]int64, error) {
+	orders := map[change.XID][]int64{}
 	var keys []change.Change
+	put := func() {
+		if len(keys) == 0 {
+			return
+		}
+		change.Canonical(keys)
+		seqs := make([]int64, len(keys))
+		for i := range keys {
+			seqs[i] = keys[i].Seq
+		}
+		orders[keys[0].XID] = seqs
+		keys = keys[:0]
+	}
+	defer rows.Close()
 	for rows.Next() {
+		var xid uint64
 		var seq int64
 		var op string
 		var watch int32
 		var leaf, oldLeaf pgtype.Uint32
 		var oldTID, newTID pgtype.TID
-		if err := rows.Scan(&seq, &op, &watch, &leaf, &oldLeaf, &oldTID, &newTID); err != nil {
+		if err := rows.Scan(&xid, &seq, &op, &watch, &leaf, &oldLeaf, &oldTID, &newTID); err != nil {
 			return nil, err
+		}
+		if len(keys) > 0 && keys[0].XID != change.XID(xid) {
+			put()
 		}
 		if len(keys) == maxOrder {
 			return nil, fmt.Errorf("it has more than %d changes, out of order among themselves", maxOrder)
 		}
 		keys = append(keys, change.Change{
-			XID: xid, Seq: seq, Op: opOf(op), Topic: change.Topic{Watch: change.WatchID(watch)},
+			XID: change.XID(xid), Seq: seq, Op: opOf(op), Topic: change.Topic{Watch: change.WatchID(watch)},
 			Leaf: leaf.Uint32, OldLeaf: oldLeaf.Uint32, OldTID: tid(oldTID), NewTID: tid(newTID),
 		})
 	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	change.Canonical(keys)
-	seqs := make([]int64, len(keys))
-	for i := range keys {
-		seqs[i] = keys[i].Seq
-	}
-	return seqs, nil
+	put()
+	return orders, rows.Err()
 }
 
 func tid(t pgtype.TID) change.TID { return change.TID{Block: t.BlockNumber, Offset: t.OffsetNumber} }
@@ -136,16 +139,15 @@ func tid(t pgtype.TID) change.TID { return change.TID{Block: t.BlockNumber, Offs
 // transaction may be gone from the log.
 func (s *Source) Txn(ctx context.Context, xid change.XID, after *change.Change, stub *change.Stub, topic change.Topic, tenants []string, limit int) (cs []change.Change, more bool, err error) {
 	h := s.history
-	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
-	case <-ctx.Done():
-		return nil, false, ctx.Err()
+	leave, err := h.enter(ctx)
+	if err != nil {
+		return nil, false, err
 	}
+	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	p := page{xid: xid, topic: topic, tenants: tenants, limit: min(max(limit, 1), maxPage)}
-	order, err := h.order(ctx, xid, stub)
+	p := page{topic: topic, tenants: tenants, limit: min(max(limit, 1), maxPage)}
+	order, err := h.order(ctx, xid, stub.AfterSeq)
 	switch {
 	case err != nil:
 	case order == nil:
@@ -153,9 +155,19 @@ func (s *Source) Txn(ctx context.Context, xid change.XID, after *change.Change, 
 		if after != nil {
 			from = after.Seq
 		}
-		cs, more, err = p.rows(ctx, h.pool, pageBehind, from)
+		var f found
+		f, err = h.whole(ctx, xid, p.ask(pageBehind, uint64(xid), from))
+		cs, more = f.changes, f.more
 	default:
-		cs, more, err = p.inOrder(ctx, h.pool, order, after)
+		at := 0
+		if after != nil {
+			if at = slices.Index(order, after.Seq) + 1; at == 0 {
+				err = fmt.Errorf("it has no change with seq %d", after.Seq)
+				break
+			}
+		}
+		cs, at, err = p.inOrder(xid, order, at, len(order), func(a ask) (found, error) { return h.whole(ctx, xid, a) })
+		more = at < len(order)
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("reading transaction %d from the log: %w", xid, explain(err, h.pool.Config().ConnConfig))
@@ -163,22 +175,46 @@ func (s *Source) Txn(ctx context.Context, xid change.XID, after *change.Change, 
 	return cs, more, nil
 }
 
-// page is a question for one page of a transaction.
+// whole asks for changes of a transaction of which nothing may have been dropped.
+func (h *history) whole(ctx context.Context, xid change.XID, a ask) (f found, err error) {
+	var batch pgx.Batch
+	beginReading(&batch)
+	a(&batch, &f)
+	batch.Queue(endReading)
+	var gone dropped
+	askDropped(&batch, &gone)
+	if err = h.pool.SendBatch(ctx, &batch).Close(); err == nil && xid <= gone.last {
+		err = change.ErrDropped // perhaps not of it, but of what is as old
+	}
+	return f, err
+}
+
+// page is what is wanted in one page.
 type page struct {
-	xid     change.XID
 	topic   change.Topic
 	tenants []string
 	limit   int
 }
 
-// pageBehind and pageAmong read rows of one topic and some tenants, behind a seq or with one of some seqs. From where the images
-// weigh too much rows are cut off, but never the first.
+// ask is a question for a page, and found is the answer.
+type ask func(batch *pgx.Batch, f *found)
+
+type found struct {
+	changes   []change.Change
+	more      bool         // there are more, too many for the page or too large
+	next      change.XID   // of the first of those
+	unordered []change.XID // of changes that may have another place than their seq gives them
+}
+
+// The pages read rows of one topic and some tenants, in the order of xid and seq. From where the images weigh too much rows
+// are cut off, but never the first.
 const (
 	pageOf = `
 	select ` + logColumns + `, case when c.nth = 1 or not c.heavy then c.old end, case when c.nth = 1 or not c.heavy then c.new end,
 	       c.nth > 1 and c.heavy
 	from (
-		select c.*, row_number() over (order by c.seq) as nth, sum(` + logWeight + `) over (order by c.seq) > 4194304 as heavy
+		select c.*, row_number() over (order by c.xid, c.seq) as nth,
+		       sum(` + logWeight + `) over (order by c.xid, c.seq) > 4194304 as heavy
 		from (`
 	pageFilter = `
 			  and c.watch = $2::integer and c.channel is not distinct from $3::text
@@ -186,11 +222,14 @@ const (
 	pageBy = `
 		) c
 	) c
-	order by c.seq`
+	order by c.xid, c.seq`
+
+	// pageBehind reads what is in a transaction behind a seq.
 	pageBehind = pageOf + `
 			select c.* from notifyql.change c
 			where c.xid = $1::xid8 and c.seq > $6::bigint` + pageFilter + `
 			order by c.xid, c.seq limit $5::bigint` + pageBy
+	// pageAmong reads what of a transaction has one of some seqs.
 	pageAmong = pageOf + `
 			select c.* from pg_catalog.unnest($6::bigint[]) among (seq)
 			cross join lateral (
@@ -200,80 +239,78 @@ const (
 			limit $5::bigint` + pageBy
 )
 
-// rows reads the page's changes that are of the range, in the order of seq.
-func (p *page) rows(ctx context.Context, pool *pgxpool.Pool, query string, of any) (cs []change.Change, more bool, err error) {
+// ask makes the question of a query whose first parameter and whose sixth and later ones are given.
+func (p *page) ask(query string, first any, more ...any) ask {
 	var channel *string
 	if p.topic.Channel != "" {
 		channel = &p.topic.Channel
 	}
-	var batch pgx.Batch
-	beginReading(&batch)
-	batch.Queue(query, uint64(p.xid), int32(p.topic.Watch), channel, p.tenants, int64(p.limit)+1, of).Query(func(rows pgx.Rows) error {
-		cs, more, err = p.scan(rows)
-		return err
-	})
-	batch.Queue(endReading)
-	var gone dropped
-	askDropped(&batch, &gone)
-	if err = pool.SendBatch(ctx, &batch).Close(); err == nil && p.xid <= gone.last {
-		err = change.ErrDropped // perhaps not of it, but of what is as old
+	args := append([]any{first, int32(p.topic.Watch), channel, p.tenants, int64(p.limit) + 1}, more...)
+	limit := p.limit
+	return func(batch *pgx.Batch, f *found) {
+		batch.Queue(query, args...).Query(func(rows pgx.Rows) error { return f.scan(rows, limit) })
 	}
-	return cs, more, err
 }
 
 // scan takes the page out of the rows, which may be more than it holds.
-func (p *page) scan(rows pgx.Rows) (cs []change.Change, more bool, err error) {
+func (f *found) scan(rows pgx.Rows, limit int) error {
 	var row logRow
 	var cut bool
 	bytes := 0
 	for rows.Next() {
 		if err := row.scan(rows, &cut); err != nil {
-			return nil, false, err
+			return err
 		}
-		if cut || len(cs) == p.limit || len(cs) > 0 && bytes > rawBytes {
-			return cs, true, nil
+		xid := change.XID(row.xid)
+		if n := len(f.changes); cut || n == limit || n > 0 && bytes > rawBytes {
+			f.more, f.next = true, xid
+			return nil
 		}
 		bytes += len(row.old) + len(row.new)
-		cs = append(cs, row.change())
+		f.changes = append(f.changes, row.change())
+		if n := len(f.unordered); row.flags&flagUnordered != 0 && (n == 0 || f.unordered[n-1] != xid) {
+			f.unordered = append(f.unordered, xid)
+		}
 	}
-	return cs, false, rows.Err()
+	return rows.Err()
 }
 
 // lookPlaces is how many places of a canonical order are looked at in one go: most of them may be others'.
 const lookPlaces = 1000
 
-// inOrder reads the page's changes in the order given.
-func (p *page) inOrder(ctx context.Context, pool *pgxpool.Pool, order []int64, after *change.Change) (cs []change.Change, more bool, err error) {
-	next := 0
-	if after != nil {
-		if next = slices.Index(order, after.Seq) + 1; next == 0 {
-			return nil, false, fmt.Errorf("it has no change with seq %d", after.Seq)
-		}
-	}
+// inOrder reads the page's changes that have a place in the order given, from at up to end. It returns the place behind what
+// was looked at: where nothing was found, end.
+func (p *page) inOrder(xid change.XID, order []int64, at, end int, read func(ask) (found, error)) ([]change.Change, int, error) {
 	look := *p
-	for look.limit = lookPlaces; next < len(order); {
-		places := order[next:min(next+look.limit, len(order))]
-		found, cut, err := look.rows(ctx, pool, pageAmong, places)
+	for look.limit = lookPlaces; at < end; {
+		places := order[at:min(at+look.limit, end)]
+		f, err := read(look.ask(pageAmong, uint64(xid), places))
 		if err != nil {
-			return nil, false, err
+			return nil, at, err
 		}
-		if cut { // they weigh too much; one alone never does
+		if f.more { // they weigh too much; one alone never does
 			look.limit = max(1, look.limit/2)
 			continue
 		}
-		next += len(places)
-		if len(found) == 0 {
+		if len(f.changes) == 0 {
+			at += len(places)
 			continue
 		}
-		place := make(map[int64]int, len(places))
-		for i, seq := range places {
-			place[seq] = i
+		inPlaces(f.changes, places)
+		if len(f.changes) > p.limit {
+			f.changes = f.changes[:p.limit]
+			return f.changes, at + slices.Index(places, f.changes[p.limit-1].Seq) + 1, nil
 		}
-		slices.SortFunc(found, func(a, b change.Change) int { return place[a.Seq] - place[b.Seq] })
-		if len(found) > p.limit {
-			return found[:p.limit], true, nil
-		}
-		return found, next < len(order), nil
+		return f.changes, at + len(places), nil
 	}
-	return nil, false, nil
+	return nil, at, nil
+}
+
+// inPlaces sorts changes in the order of their seqs that is given.
+func inPlaces(cs []change.Change, order []int64) {
+	place := make(map[int64]int, len(order))
+	for i, seq := range order {
+		place[seq] = i
+	}
+	slices.SortFunc(cs, func(a, b change.Change) int { return place[a.Seq] - place[b.Seq] })
 }

@@ -33,7 +33,7 @@ func (t *has) eval(c *Column, raw []byte) Truth {
 }
 
 func (t *has) sql(w *writer, c *Column) {
-	w.value(c.Elem, &t.value)
+	w.values(c.Elem, t.value)
 	w.write(" = any(", c.elements(), ")")
 }
 
@@ -96,7 +96,7 @@ func (t *overlap) any(c *Column, raw []byte) Truth {
 
 func (t *overlap) sql(w *writer, c *Column) {
 	w.write(c.elements(), t.operator(), "array[")
-	w.values(c.Elem, t.values)
+	w.values(c.Elem, t.values...)
 	w.write("]::", c.Elem.arrayOf(), "[]")
 }
 

@@ -55,8 +55,12 @@ func (t *comparison) eval(c *Column, raw []byte) Truth {
 }
 
 func (t *comparison) sql(w *writer, c *Column) {
+	if t.op == Eq {
+		w.equal(c, " = ", "", t.value)
+		return
+	}
 	w.write(c.operand(), " ", opNames[t.op], " ")
-	w.value(c, &t.value)
+	w.values(c, t.value)
 }
 
 func (t *comparison) key(c *Column) string { return opNames[t.op] + c.keyOf(t.value) }
@@ -107,11 +111,7 @@ func (c *Column) find(got *Value, vs []Value) (int, bool) {
 	return lo, false
 }
 
-func (t *membership) sql(w *writer, c *Column) {
-	w.write(c.operand(), " in (")
-	w.values(c, t.values)
-	w.write(")")
-}
+func (t *membership) sql(w *writer, c *Column) { w.equal(c, " in (", ")", t.values...) }
 
 func (t *membership) key(c *Column) string { return "in" + c.keyOf(t.values...) }
 

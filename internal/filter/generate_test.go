@@ -97,6 +97,7 @@ func columns(version int) []kindOfColumn {
 		{"numeric", "numeric", builtin("numeric"), numerics},
 		{"money", "numeric(30,2)", builtin("numeric"), from([]string{"1.50", "1.5", "0", "-3.25", "12345678901234567890.12"})},
 		{"text", "text", builtin("text"), words},
+		{"folded", "text collate folded", builtin("text"), words},
 		{"varchar", "varchar(4)", builtin("varchar"), words},
 		{"char", "char(5)", builtin("bpchar"), words},
 		{"na\"me", "name", builtin("name"), words},

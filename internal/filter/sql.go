@@ -34,20 +34,34 @@ func (w *writer) parameter(text string) {
 	w.write("$", strconv.Itoa(len(w.args)), "::text")
 }
 
-// value writes a value of the column's type.
-func (w *writer) value(c *Column, v *Value) {
-	w.parameter(v.text)
-	if t := c.cast(); t != "" {
-		w.write("::", t)
-	}
-}
-
-func (w *writer) values(c *Column, vs []Value) {
+// values writes values of the column's type.
+func (w *writer) values(c *Column, vs ...Value) {
 	for i := range vs {
 		if i > 0 {
 			w.write(", ")
 		}
-		w.value(c, &vs[i])
+		w.parameter(vs[i].text)
+		if t := c.cast(); t != "" {
+			w.write("::", t)
+		}
+	}
+}
+
+// equal writes that the column equals one of vs. Texts of equal bytes are equal in every collation, so for text the column's own
+// is asked first: an index has that, and not "C".
+func (w *writer) equal(c *Column, before, after string, vs ...Value) {
+	n := len(w.args)
+	if c.Class == Text {
+		w.write("(", c.quoted(), before)
+		w.values(c, vs...)
+		w.write(after, " and ")
+		w.args = w.args[:n] // the same parameters again
+	}
+	w.write(c.operand(), before)
+	w.values(c, vs...)
+	w.write(after)
+	if c.Class == Text {
+		w.write(")")
 	}
 }
 
@@ -99,7 +113,9 @@ func (c *Column) operand() string {
 	name := c.quoted()
 	switch c.Class {
 	case Int:
-		return name + "::int8"
+		if c.below.Name == "oid" {
+			return name + "::int8"
+		}
 	case Text, Char:
 		return name + `::text collate "C"`
 	case Opaque:

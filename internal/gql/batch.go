@@ -66,7 +66,7 @@ func (p *Plan) encodeBatch(changes []subs.Matched, complete bool, news *synced) 
 			switch {
 			case news != nil:
 				r.buf = appendPlace(r.buf, news.at)
-			case len(changes) > 0:
+			case len(changes) > 0 && changes[len(changes)-1].Effect != subs.Stands:
 				last := &changes[len(changes)-1]
 				r.buf = appendCursor(r.buf, &last.Match)
 			default:

@@ -273,22 +273,11 @@ func (p *Plan) row(r *result, f *changeField, row *change.Row) {
 			continue
 		}
 		c := &p.table.columns[rf.column]
-		raw, ok := c.filter.Raw(row)
-		null := ok && string(raw) == "null"
-		if ok && !null {
-			r.buf, ok = c.encode(r.buf, raw, rf.kids[c.object])
-		}
-		switch {
-		case ok && !null, null && !c.nonNull:
-			if null {
-				r.buf = append(r.buf, "null"...)
-			}
+		var code string
+		if r.buf, code = c.append(r.buf, row, rf.selection); code == "" {
 			continue
-		case null:
-			p.rowError(r, f, rf, codeNull, "Cannot return null for non-nullable field "+p.table.name+"."+c.name+".")
-		default:
-			p.rowError(r, f, rf, codeValue, "The value of "+p.table.name+"."+c.name+" does not fit its type "+c.typ+".")
 		}
+		r.errs = append(r.errs, fieldError{code, p.table.complaint(c, code), rf.selection, p.path(r, f.key, rf.key)})
 		if c.nonNull {
 			r.buf = append(r.buf[:start], "null"...)
 			return
@@ -296,10 +285,6 @@ func (p *Plan) row(r *result, f *changeField, row *change.Row) {
 		r.buf = append(r.buf, "null"...)
 	}
 	r.buf = append(r.buf, '}')
-}
-
-func (p *Plan) rowError(r *result, f *changeField, rf *rowField, code, message string) {
-	r.errs = append(r.errs, fieldError{code, message, rf.selection, p.path(r, f.key, rf.key)})
 }
 
 // changedFields writes the names of the fields whose raw values differ.

@@ -102,3 +102,17 @@ func (l errorList) json() []byte {
 	}
 	return b
 }
+
+// codedError is an error of a value, with its code.
+type codedError struct{ code, message string }
+
+func (e *codedError) Error() string { return e.message }
+
+// codeOf is the code of an error of a value.
+func codeOf(err error) string {
+	var coded *codedError
+	if errors.As(err, &coded) {
+		return coded.code
+	}
+	return codeValue
+}

@@ -17,11 +17,11 @@ func (s *Schema) Execute(ctx context.Context, r Request, id *auth.Identity) []by
 }
 
 // Answer is Execute, and reports whether the request got as far as being executed.
-func (s *Schema) Answer(_ context.Context, r Request, _ *auth.Identity) (result []byte, executed bool) {
+func (s *Schema) Answer(ctx context.Context, r Request, id *auth.Identity) (result []byte, executed bool) {
 	var failed errorList
 	func() {
 		defer s.contain(&failed)
-		result, failed = s.execute(r)
+		result, failed = s.execute(ctx, r, id)
 	}()
 	if failed != nil {
 		return slices.Concat([]byte(`{"errors":`), failed.json(), []byte("}")), false
@@ -29,7 +29,7 @@ func (s *Schema) Answer(_ context.Context, r Request, _ *auth.Identity) (result 
 	return result, true
 }
 
-func (s *Schema) execute(r Request) ([]byte, errorList) {
+func (s *Schema) execute(ctx context.Context, r Request, id *auth.Identity) ([]byte, errorList) {
 	doc, failed := s.document(r)
 	if failed != nil {
 		return nil, failed
@@ -47,13 +47,17 @@ func (s *Schema) execute(r Request) ([]byte, errorList) {
 	res := &result{buf: []byte(`{"data":`)}
 	w := &writer{result: res, schema: s.ast}
 	sel := &selection{name: "Query", kids: map[string][]*selection{s.ast.Query.Name: root}}
-	w.value(sel, ast.NamedType(s.ast.Query.Name, nil), query{s})
+	w.value(sel, ast.NamedType(s.ast.Query.Name, nil), query{ctx, s, id})
 	res.buf = append(res.buf, '}')
 	return res.finish(), nil
 }
 
 // query is the root of queries.
-type query struct{ schema *Schema }
+type query struct {
+	ctx    context.Context // of the request that it answers
+	schema *Schema
+	id     *auth.Identity
+}
 
 func (query) typename() string { return "Query" }
 
@@ -68,9 +72,9 @@ func (q query) get(field string, args map[string]any) any {
 		}
 		return nil
 	case "_service":
-		return service(q)
+		return service{q.schema}
 	case "_entities":
-		return q.schema.entities(args)
+		return q.entities(args)
 	case "serverInfo":
 		return serverInfo{q.schema.options.Version}
 	}

@@ -1,8 +1,6 @@
 package gql
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -10,8 +8,7 @@ import (
 )
 
 // As a subgraph of a federation, version 2, a schema has in addition what a gateway asks for: its own SDL, in which types
-// with a primary key are entities, and those entities by key. What an entity is resolved to is its key: enough for the
-// gateway to join to an event what other subgraphs know of the row.
+// with a primary key are entities, and those entities by key.
 // https://www.apollographql.com/docs/federation/subgraph-spec
 
 const federationSDL = `
@@ -103,54 +100,3 @@ type service struct{ schema *Schema }
 func (service) typename() string { return "_Service" }
 
 func (s service) get(string, map[string]any) any { return s.schema.subgraphSDL() }
-
-// entities answers a gateway's question for rows.
-func (s *Schema) entities(args map[string]any) any {
-	list, _ := args["representations"].([]any)
-	out := make([]any, len(list))
-	for i, one := range list {
-		out[i] = s.entity(one)
-	}
-	return out
-}
-
-func (s *Schema) entity(representation any) any {
-	fields, ok := representation.(map[string]any)
-	if !ok {
-		return errors.New("a representation must be an object")
-	}
-	name, _ := fields["__typename"].(string)
-	for _, t := range s.tables {
-		if t.name != name || len(t.key) == 0 {
-			continue
-		}
-		for _, k := range t.key {
-			if fields[t.columns[k].name] == nil {
-				return fmt.Errorf("the representation of %s lacks %s", name, t.columns[k].name)
-			}
-		}
-		return entity{t, fields}
-	}
-	return fmt.Errorf("%.80q is no type with a key", name)
-}
-
-// entity is a row of which the key is known.
-type entity struct {
-	table  *table
-	fields map[string]any
-}
-
-func (e entity) typename() string { return e.table.name }
-
-func (e entity) get(field string, _ map[string]any) any {
-	for _, k := range e.table.key {
-		if e.table.columns[k].name == field {
-			raw, err := json.Marshal(e.fields[field])
-			if err != nil {
-				return err
-			}
-			return json.RawMessage(raw)
-		}
-	}
-	return fmt.Errorf("%s.%s is known only within an event: of a row by itself this subgraph has the key", e.table.name, field)
-}

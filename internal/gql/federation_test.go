@@ -33,7 +33,7 @@ func TestSubgraphSDL(t *testing.T) {
 	}
 }
 
-func TestEntities(t *testing.T) {
+func TestEntitiesByKeyOnly(t *testing.T) {
 	t.Parallel()
 	got := string(subgraph(t).Execute(context.Background(), Request{
 		Query: `query ($r: [_Any!]!) { _entities(representations: $r) { __typename ... on Orders { id note } ... on SalesOrderLines { orderId line } } }`,

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/notifyql/notifyql/internal/auth"
+	"github.com/notifyql/notifyql/internal/change"
 )
 
 // Request is a GraphQL request as a client sent it.
@@ -33,6 +34,9 @@ type Field struct {
 	//	type Price { symbol: String! amount: Decimal! }
 	//
 	// It may use the types of other fields' SDL and our scalars, but no type made from a table.
+	//
+	// A field with an argument "after: Cursor" can be resumed: each result has its cursor in extensions.cursor, and if the
+	// field may be null, a null with extensions.synced says that all before now was sent. Resolve does not see the argument.
 	SDL string
 	// Channel is what the field listens to. Empty: the channel of the field's name.
 	Channel string
@@ -61,7 +65,10 @@ type Options struct {
 	Version    string // of the program, for serverInfo
 	Federation bool   // be a subgraph that a gateway can compose with others
 	Limits     Limits
-	Log        *slog.Logger // for what a client must not see, such as a resolver's panic; nil: nowhere
+	// Rows reads rows as they stand, in any order, for a gateway that asks for entities: at most Limits.List of them, those that
+	// the query's condition names by key. Nil: of an entity only the key is known.
+	Rows func(ctx context.Context, q *change.Query) ([]change.Change, error)
+	Log  *slog.Logger // for what a client must not see, such as a resolver's panic; nil: nowhere
 }
 
 // Limits bound what one request may cost. Zero fields have the value in the comment.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/notifyql/notifyql/internal/catalog"
+	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/filter"
 )
 
@@ -152,6 +153,31 @@ func (b *builder) enumOf(t *catalog.Type, full string) *enum {
 	b.enums[id] = e
 	b.enumOrder = append(b.enumOrder, e)
 	return e
+}
+
+// append writes the column's value in a row, as s selects it. With a code, which says why it can't, dst is as it was.
+func (c *column) append(dst []byte, row *change.Row, s *selection) (out []byte, code string) {
+	raw, ok := c.filter.Raw(row)
+	switch {
+	case !ok:
+		return dst, codeValue
+	case string(raw) != "null":
+		if out, ok = c.encode(dst, raw, s.kids[c.object]); !ok {
+			return dst, codeValue
+		}
+		return out, ""
+	case c.nonNull:
+		return dst, codeNull
+	}
+	return append(dst, "null"...), ""
+}
+
+// complaint is the message to the code that append gives.
+func (t *table) complaint(c *column, code string) string {
+	if code == codeNull {
+		return "Cannot return null for non-nullable field " + t.name + "." + c.name + "."
+	}
+	return "The value of " + t.name + "." + c.name + " does not fit its type " + c.typ + "."
 }
 
 // sign sums up what plans of this table rely on.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/filter"
 )
 
@@ -44,8 +45,10 @@ func (w *writer) value(s *selection, t *ast.Type, v any) bool {
 	start := len(w.buf)
 	ok := v != nil
 	if err, failed := v.(error); failed {
-		w.fail(codeValue, s, "%s.", err)
+		w.fail(codeOf(err), s, "%s.", err)
 		ok = false
+	} else if cell, is := v.(cell); is {
+		ok = w.cell(s, cell)
 	} else if ok {
 		ok = w.present(s, t, v)
 	} else if t.NonNull {
@@ -77,6 +80,21 @@ func (w *writer) present(s *selection, t *ast.Type, v any) bool {
 	}
 	w.buf = out
 	return true
+}
+
+// cell is a column of a row as an image has it.
+type cell struct {
+	table  *table
+	column *column
+	row    *change.Row
+}
+
+func (w *writer) cell(s *selection, v cell) bool {
+	var code string
+	if w.buf, code = v.column.append(w.buf, v.row, s); code != "" {
+		w.fail(code, s, "%s", v.table.complaint(v.column, code))
+	}
+	return code == ""
 }
 
 func (w *writer) list(s *selection, elem *ast.Type, v any) bool {

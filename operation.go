@@ -29,7 +29,10 @@ func (s *Server) start(ctx context.Context, op ws.Operation, id *auth.Identity, 
 		if refused != nil {
 			return &ended{errors: refused}
 		}
-		reader, err := s.hub.Attach(plan, id, wake)
+		reader, err := s.hub.Attach(plan, id, plan.Start(id), wake)
+		if errors.Is(err, subs.ErrNoHistory) {
+			return &ended{errors: failure("CURSOR_INVALID", err.Error())}
+		}
 		if err != nil {
 			return &ended{errors: failure("SHUTTING_DOWN", "the server is shutting down; connect again")}
 		}
@@ -51,8 +54,16 @@ func (l live) Next(dst [][]byte, limit int) ([][]byte, error) {
 		return dst, nil
 	case errors.Is(err, subs.ErrOverflow):
 		err = &ws.OperationError{Errors: failure("OVERFLOW", err.Error()+"; subscribe again")}
-	case errors.Is(err, change.ErrDropped):
-		err = &ws.OperationError{Errors: failure("EXPIRED", err.Error()+"; subscribe again, and read anew what you show")}
+	case errors.Is(err, change.ErrDropped), errors.Is(err, change.ErrCursorExpired):
+		err = &ws.OperationError{Errors: failure("CURSOR_EXPIRED", err.Error()+"; subscribe again, with initial: true")}
+	case errors.Is(err, change.ErrCursorInvalid):
+		err = &ws.OperationError{Errors: failure("CURSOR_INVALID", err.Error())}
+	case errors.Is(err, subs.ErrTooManyRows):
+		err = &ws.OperationError{Errors: failure("INITIAL_TOO_LARGE", err.Error()+"; ask for fewer with where or limit")}
+	case errors.Is(err, change.ErrUnreadable):
+		err = &ws.OperationError{Errors: failure("INITIAL_UNAVAILABLE", err.Error())}
+	case errors.Is(err, subs.ErrInterrupted):
+		err = &ws.OperationError{Errors: failure("INITIAL_INTERRUPTED", err.Error()+"; subscribe again")}
 	case errors.As(err, &changed):
 		err = &ws.OperationError{Errors: failure("SCHEMA_CHANGED", changed.Error())}
 	case errors.Is(err, subs.ErrClosed):

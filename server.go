@@ -69,7 +69,7 @@ func New(c Config) (*Server, error) {
 		s.source = inProcess{memory.New()}
 	} else {
 		db, err := pg.New(pg.Config{
-			DatabaseURL: c.DatabaseURL, PoolURL: c.PoolURL, Log: s.log, OnCatalog: s.follow, OnSettled: s.settled,
+			DatabaseURL: c.DatabaseURL, PoolURL: c.PoolURL, Log: s.log, OnCatalog: s.follow, OnSettled: s.settled, Enter: s.enter,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("notifyql: %w", err)
@@ -77,7 +77,7 @@ func New(c Config) (*Server, error) {
 		s.source, s.database, history = database{db}, db, db
 	}
 	s.hub = subs.New(subs.Options{
-		TailBytes: c.Limits.TailBytes, EncodeTimeout: c.Limits.ResolverTimeout, History: history, Logger: s.log,
+		TailBytes: c.Limits.TailBytes, EncodeTimeout: c.Limits.ResolverTimeout, History: history, Join: s.join, Logger: s.log,
 	})
 	// Fields that don't fit are found now, not when the database answers.
 	schema, _, err := s.buildSchema(catalog.Catalog{})
@@ -104,6 +104,10 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	failed := make(chan error, 1)
 	go func() { failed <- s.source.Run(inner, s.emit) }()
+	var rounds sync.WaitGroup
+	defer rounds.Wait()
+	rounds.Go(func() { s.rounds(inner) })
+	defer stop()
 
 	var err error
 	select {
@@ -154,12 +158,16 @@ func (s *Server) emit(in feed.Input) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	txns, actions := s.machine.Step(time.Now(), in)
-	if _, ok := in.(feed.Expired); ok { // who is subscribed now has missed something
+	if missed(in) { // by who is subscribed now
 		s.hub.Recheck(func(subs.Plan) error { return change.ErrDropped })
 	}
-	s.hub.Dispatch(txns)
+	s.hub.Dispatch(txns, s.machine.Place())
 	s.settle()
 	for _, a := range actions {
+		if a, ok := a.(feed.Joined); ok {
+			s.hub.Joined(a.Ticket, a.At)
+			continue
+		}
 		s.source.Do(a)
 	}
 	switch in.(type) {
@@ -169,6 +177,51 @@ func (s *Server) emit(in feed.Input) {
 		s.maybeReady()
 	case feed.Lost:
 		s.connected.Store(false)
+	}
+}
+
+// missed reports whether the feed went on from a place that leaves something out.
+func missed(in feed.Input) bool {
+	switch in := in.(type) {
+	case feed.Expired:
+		return true
+	case feed.Opened:
+		return in.Gone
+	}
+	return false
+}
+
+// enter tells the feed in which era the database is.
+func (s *Server) enter(era change.Era) *change.Point {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.machine.Enter(era)
+}
+
+// join is called by the hub for a subscription that is to catch up.
+func (s *Server) join(ticket int) { s.emit(feed.Joining{Ticket: ticket}) }
+
+// roundEvery is how often subscribers are told where they are, if anything has flowed since.
+const roundEvery = time.Minute
+
+// rounds keeps cursors from growing old where nothing happens to their holders.
+func (s *Server) rounds(ctx context.Context) {
+	tick := time.NewTicker(roundEvery)
+	defer tick.Stop()
+	var last *change.Point
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s.mu.Lock()
+		at := s.machine.Place()
+		s.mu.Unlock()
+		if at != nil && !at.Same(last) {
+			s.hub.Round()
+		}
+		last = at
 	}
 }
 

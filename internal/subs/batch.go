@@ -22,14 +22,14 @@ type batch struct {
 // when it has grown large.
 func (h *Hub) collect(g *group, e *entry, size int64) {
 	if g.open == nil {
-		g.open = &batch{}
+		g.hold(&batch{})
 		h.open = append(h.open, g)
 	}
 	b := g.open
 	if len(b.entries) == batchChanges || b.size+size > batchBytes && len(b.entries) > 0 {
 		h.send(g, b)
 		b = &batch{}
-		g.open = b
+		g.hold(b)
 	}
 	b.entries, b.size = append(b.entries, e), b.size+size
 }
@@ -37,20 +37,35 @@ func (h *Hub) collect(g *group, e *entry, size int64) {
 // complete sends all open batches: their transaction is complete. h.mu is held.
 func (h *Hub) complete() {
 	for _, g := range h.open {
-		b := g.open
-		g.open = nil
-		b.complete = true
-		h.send(g, b)
+		g.open.complete = true
+		h.send(g, g.open)
 	}
 	clear(h.open)
 	h.open = h.open[:0]
 }
 
-// send puts a batch into its group's list, as a record of its own in the tail. h.mu is held.
+// hold makes b the open batch: what is in it was dispatched, and is in no list yet.
+func (g *group) hold(b *batch) {
+	g.mu.Lock()
+	g.open = b
+	g.mu.Unlock()
+}
+
+// send puts the open batch into its group's list, as a record of its own in the tail. h.mu is held.
 func (h *Hub) send(g *group, b *batch) {
-	rec := &record{size: b.size}
-	h.add(rec, g, &entry{rec: rec, size: b.size, batch: b})
+	last := b.entries[len(b.entries)-1]
+	rec := &record{size: b.size, before: last.rec.before}
+	h.add(rec, g, &entry{rec: rec, change: last.change, size: b.size, batch: b})
+	g.hold(nil)
 	h.remember(rec)
+}
+
+// sendOpen sends what the group has got of a transaction that may go on. h.mu is held.
+func (h *Hub) sendOpen(g *group) {
+	if g.open != nil {
+		h.send(g, g.open)
+		h.open = without(h.open, g)
+	}
 }
 
 // Unsettled reports whether somebody waits to be told that the transaction dispatched last is complete. Settle says so,
@@ -73,7 +88,7 @@ func (h *Hub) Settle() {
 func (g *group) encodeBatch(ctx context.Context, b *batch) []byte {
 	ms := make([]Matched, len(b.entries))
 	for i, e := range b.entries {
-		ms[i] = Matched{g.match(e.change, e.old, e.new), e.effect}
+		ms[i] = Matched{g.match(e.change, e.old, e.new, e.rec.before), e.effect}
 	}
 	return g.batcher.EncodeBatch(ctx, ms, b.complete)
 }

@@ -24,7 +24,7 @@ func TestFramesCount(t *testing.T) {
 	quick := attach(t, h, &wide{numbers{topic: orders}}, who("a"))
 	attach(t, h, &wide{numbers{topic: orders}}, who("a")) // reads nothing, so that all of it is kept for it
 	for n := range 100 {
-		h.Dispatch(txn(insert(change.XID(n+1), "a", n)))
+		h.Dispatch(txn(insert(change.XID(n+1), "a", n)), nil)
 	}
 	quick.take(t, 100)
 	if got := held(quick.g); got > limit {
@@ -58,7 +58,7 @@ func TestPagesCount(t *testing.T) {
 	for low := range 20 {
 		cs = append(cs, attach(t, h, &wide{numbers{topic: orders, low: -low}}, who("a")))
 	}
-	h.Dispatch(stub())
+	h.Dispatch(stub(), nil)
 	for _, c := range cs {
 		c.take(t, 40)
 		c.nothing(t)
@@ -70,7 +70,7 @@ func TestPagesCount(t *testing.T) {
 	if total > limit {
 		t.Errorf("%d bytes of pages are kept, with a limit of %d", total, limit)
 	}
-	h.Dispatch(txn(insert(10, "a", 1)))
+	h.Dispatch(txn(insert(10, "a", 1)), nil)
 	for _, c := range cs { // all go on
 		c.take(t, 1)
 	}

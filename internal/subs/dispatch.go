@@ -4,11 +4,9 @@ import (
 	"github.com/notifyql/notifyql/internal/change"
 )
 
-// Dispatch hands transactions to the groups that they concern. The transactions are the hub's from then on.
-func (h *Hub) Dispatch(txns []change.Txn) {
-	if len(txns) == 0 {
-		return
-	}
+// Dispatch hands transactions to the groups that they concern. The transactions are the hub's from then on. at is the place
+// behind them; nil where there are no places.
+func (h *Hub) Dispatch(txns []change.Txn, at *change.Point) {
 	h.mu.Lock()
 	for i := range txns {
 		if txns[i].XID != h.last {
@@ -17,13 +15,14 @@ func (h *Hub) Dispatch(txns []change.Txn) {
 		}
 		h.dispatch(&txns[i])
 	}
+	h.place.Store(at) // after all of it is in the lists
 	woken := h.takeWoken()
 	h.mu.Unlock()
 	wake(woken)
 }
 
 func (h *Hub) dispatch(t *change.Txn) {
-	rec := &record{}
+	rec := &record{before: t.Before}
 	if t.Stub != nil {
 		h.dispatchStub(rec, t)
 	}
@@ -152,8 +151,8 @@ func (p *parsed) keep() {
 }
 
 // match is the change as the identity of g may see it.
-func (g *group) match(c *change.Change, old, new *change.Row) Match {
-	m := Match{Change: c, Identity: g.id}
+func (g *group) match(c *change.Change, old, new *change.Row, before *change.Point) Match {
+	m := Match{Change: c, Identity: g.id, Before: before}
 	if c.Shared || g.id.Sees(c.OldTenant) {
 		m.Old = old
 	}
@@ -164,7 +163,7 @@ func (g *group) match(c *change.Change, old, new *change.Row) Match {
 }
 
 func (h *Hub) offer(rec *record, g *group, p *parsed) {
-	m := g.match(p.change, p.old, p.new)
+	m := g.match(p.change, p.old, p.new, rec.before)
 	effect := g.plan.Match(&m)
 	if effect == None {
 		return
@@ -183,11 +182,7 @@ func (h *Hub) offer(rec *record, g *group, p *parsed) {
 func (h *Hub) dispatchStub(rec *record, t *change.Txn) {
 	offer := func(g *group) {
 		e := &entry{rec: rec, xid: t.XID, stub: t.Stub, begun: g.open != nil}
-		if e.begun { // what came before the stub goes before it
-			h.send(g, g.open)
-			g.open = nil
-			h.open = without(h.open, g)
-		}
+		h.sendOpen(g) // what came before the stub goes before it
 		h.add(rec, g, e)
 	}
 	if t.Stub.Scopes == nil {

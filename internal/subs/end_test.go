@@ -35,7 +35,7 @@ func TestCloseEndsAReaderOfALargeTransaction(t *testing.T) {
 	l.fail = 1 << 30
 	h := New(Options{History: l})
 	c := attach(t, h, &numbers{topic: orders}, who("a"))
-	h.Dispatch(stub())
+	h.Dispatch(stub(), nil)
 	c.nothing(t)
 	h.Close()
 	ends(t, c)
@@ -45,7 +45,7 @@ func TestCloseEndsAReaderThatWaitsForAResolver(t *testing.T) {
 	h := New(Options{Background: 1})
 	gate := make(chan struct{})
 	c := attach(t, h, &numbers{topic: orders, gate: gate}, who("a"))
-	h.Dispatch(txn(insert(1, "a", 1), insert(1, "a", 2), insert(1, "a", 3)))
+	h.Dispatch(txn(insert(1, "a", 1), insert(1, "a", 2), insert(1, "a", 3)), nil)
 	c.nothing(t)
 	h.Close()
 	ends(t, c)
@@ -65,7 +65,7 @@ func TestTheTailKeepsOnlyWhatMatched(t *testing.T) {
 			big.New = fmt.Appendf(nil, `{"n":1,"x":%q}`, strings.Repeat("x", 50_000))
 			cs = append(cs, big)
 		}
-		h.Dispatch(txn(cs...))
+		h.Dispatch(txn(cs...), nil)
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
@@ -75,7 +75,10 @@ func TestTheTailKeepsOnlyWhatMatched(t *testing.T) {
 }
 
 // noLog is a History that has nothing and says so.
-type noLog struct{ asked chan struct{} }
+type noLog struct {
+	*log
+	asked chan struct{}
+}
 
 func (l noLog) Txn(context.Context, change.XID, *change.Change, *change.Stub, change.Topic, []string, int) ([]change.Change, bool, error) {
 	select {
@@ -87,15 +90,15 @@ func (l noLog) Txn(context.Context, change.XID, *change.Change, *change.Stub, ch
 
 // A transaction that can't be read is tried again and again, and keeps no place from what others wait for.
 func TestWhatCannotBeReadHoldsUpNobody(t *testing.T) {
-	l := noLog{make(chan struct{}, 1)}
+	l := noLog{asked: make(chan struct{}, 1)}
 	h := newHub(t, Options{Background: 1, History: l})
 	gate := make(chan struct{})
 	close(gate)
 	stuck := attach(t, h, &numbers{topic: orders}, who("a"))
 	c := attach(t, h, &numbers{topic: orders, gate: gate}, who("b"))
-	h.Dispatch(stub(change.Scope{Topic: orders, Tenant: "a"}))
+	h.Dispatch(stub(change.Scope{Topic: orders, Tenant: "a"}), nil)
 	stuck.nothing(t)
 	<-l.asked
-	h.Dispatch(txn(insert(10, "b", 1)))
+	h.Dispatch(txn(insert(10, "b", 1)), nil)
 	equal(t, c.take(t, 1), "1:->1")
 }

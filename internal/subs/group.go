@@ -18,15 +18,19 @@ type group struct {
 	batcher Batcher // not nil: frames are whole transactions
 	id      *auth.Identity
 
-	touched bool   // is in Hub.woken; guarded by Hub.mu, as is
-	open    *batch // what has come of the transaction that is being received; if batcher
+	touched bool   // is in Hub.woken; guarded by Hub.mu
+	open    *batch // what has come of the transaction that is being received; if batcher. Written under both locks
 
 	mu      sync.Mutex
 	base    int64 // the place of the oldest entry
 	entries deque[*entry]
 	readers []*Reader
-	pages   []*page // of stubs, newest last; a few
+	pages   []*page // newest last; a few
 	ended   error
+
+	snapshots map[string]*snapshot // that others may share, by query
+	synced    []byte               // the frame of the round
+	syncedIn  int64                // which round
 }
 
 // entry is one matched change, or a stub, in a group's list.
@@ -41,7 +45,7 @@ type entry struct {
 	stub  *change.Stub
 	begun bool // an incomplete batch of its transaction was sent before
 
-	batch *batch // instead of change: a transaction
+	batch *batch // a transaction, of which change is the last
 
 	once    sync.Once
 	frame   []byte
@@ -123,15 +127,15 @@ func (g *group) encodeEntry(ctx context.Context, e *entry) []byte {
 	if e.batch != nil {
 		return g.encodeBatch(ctx, e.batch)
 	}
-	return g.encodeChange(ctx, e.effect, e.change, e.old, e.new)
+	m := g.match(e.change, e.old, e.new, e.rec.before)
+	return g.encodeMatch(ctx, &m, e.effect)
 }
 
-func (g *group) encodeChange(ctx context.Context, e Effect, c *change.Change, old, new *change.Row) []byte {
+func (g *group) encodeMatch(ctx context.Context, m *Match, e Effect) []byte {
 	if g.plan.Blocks() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, g.hub.o.EncodeTimeout)
 		defer cancel()
 	}
-	m := g.match(c, old, new)
-	return g.plan.Encode(ctx, &m, e)
+	return g.plan.Encode(ctx, m, e)
 }

@@ -16,12 +16,16 @@ import (
 
 // Options bound a Hub. The zero value has sane defaults.
 type Options struct {
-	TailBytes     int64         // of transactions and frames kept in memory, and as much for pages of stubs; default 64 MiB
-	PageRows      int           // of a large transaction read at a time; default 256
-	Background    int           // encodings and page reads at once; default 8
-	EncodeTimeout time.Duration // for a resolver; default 5 s
-	History       History       // nil: no transaction is ever in the log only
-	Logger        *slog.Logger  // nil: slog.Default
+	TailBytes     int64            // of transactions and frames kept in memory, and as much for pages of stubs; default 64 MiB
+	PageRows      int              // of a large transaction read at a time; default 256
+	Background    int              // encodings and page reads at once; default 8
+	EncodeTimeout time.Duration    // for a resolver; default 5 s
+	History       History          // nil: no transaction is ever in the log only, and nothing can be resumed
+	Join          func(ticket int) // asks for a call of Joined with the ticket; needed with History
+	SnapshotBytes int64            // of the rows that a subscription begins with: kept at most, and up to which they are shared; default 4 MiB
+	SnapshotRows  int64            // that a subscription may begin with; default 1,000,000
+	Snapshots     int              // reads of such rows at once; default 3
+	Logger        *slog.Logger     // nil: slog.Default
 }
 
 func (o Options) withDefaults() Options {
@@ -37,6 +41,15 @@ func (o Options) withDefaults() Options {
 	if o.EncodeTimeout <= 0 {
 		o.EncodeTimeout = 5 * time.Second
 	}
+	if o.SnapshotBytes <= 0 {
+		o.SnapshotBytes = 4 << 20
+	}
+	if o.SnapshotRows <= 0 {
+		o.SnapshotRows = 1_000_000
+	}
+	if o.Snapshots <= 0 {
+		o.Snapshots = 3
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -51,6 +64,9 @@ type Hub struct {
 	workMu sync.Mutex // guards that work begins only while ctx lives
 	work   sync.WaitGroup
 	slot   chan struct{} // one token for each background task under way
+	rowing chan struct{} // one token for each read of rows under way
+
+	place atomic.Pointer[change.Point] // behind all that is in the lists; nil: there are no places
 
 	mu     sync.Mutex
 	closed bool
@@ -64,12 +80,18 @@ type Hub struct {
 	last  change.XID // of the transaction dispatched last
 	open  []*group   // with an open batch, of that transaction
 
+	ticket  int             // given out last
+	joining map[*Reader]int // who waits for Joined, by ticket
+	round   atomic.Int64    // see Round
+
 	bytes     atomic.Int64 // of the tail
 	pageBytes int64        // of pages; guarded by mu
 	readers   atomic.Int64
 	matched   atomic.Int64
 	delivered atomic.Int64
 	overflows atomic.Int64
+	pagesRead atomic.Int64
+	rowsRead  atomic.Int64
 }
 
 // topic is the groups that listen to one table or channel.
@@ -83,6 +105,7 @@ type groupKey struct{ plan, tenants string }
 
 // record is one dispatched transaction in the tail, with the groups whose lists it has entries in.
 type record struct {
+	before *change.Point
 	size   int64
 	groups []*group
 	gone   bool // out of the tail
@@ -93,8 +116,8 @@ func New(o Options) *Hub {
 	o = o.withDefaults()
 	ctx, stop := context.WithCancel(context.Background())
 	return &Hub{
-		o: o, ctx: ctx, stop: stop, slot: make(chan struct{}, o.Background),
-		topics: map[change.Topic]*topic{}, groups: map[groupKey]*group{},
+		o: o, ctx: ctx, stop: stop, slot: make(chan struct{}, o.Background), rowing: make(chan struct{}, o.Snapshots),
+		joining: map[*Reader]int{}, topics: map[change.Topic]*topic{}, groups: map[groupKey]*group{},
 	}
 }
 
@@ -112,14 +135,19 @@ func (h *Hub) Close() {
 	h.work.Wait()
 }
 
-// Attach adds a subscription. It gets every matching change dispatched from now on. wake is called, from any goroutine
-// and without blocking, when Next may have something.
-func (h *Hub) Attach(p Plan, id *auth.Identity, wake func()) (*Reader, error) {
+// Attach adds a subscription. It gets every matching change from start on. wake is called, from any goroutine and without
+// blocking, when Next may have something. The error is ErrClosed, or ErrNoHistory if there is nothing to start from but now.
+func (h *Hub) Attach(p Plan, id *auth.Identity, start Start, wake func()) (*Reader, error) {
 	key := groupKey{p.Key(), tenantsKey(id)}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if h.closed {
+		h.mu.Unlock()
 		return nil, ErrClosed
+	}
+	now := h.place.Load()
+	if (start.After != nil || start.Rows != nil) && (now == nil || h.o.History == nil) {
+		h.mu.Unlock()
+		return nil, ErrNoHistory
 	}
 	g := h.groups[key]
 	if g == nil {
@@ -132,13 +160,22 @@ func (h *Hub) Attach(p Plan, id *auth.Identity, wake func()) (*Reader, error) {
 		h.groups[key] = g
 		h.index(g)
 	}
-	r := &Reader{g: g, wake: wake}
+	r := &Reader{g: g, wake: wake, at: now, round: h.round.Load()}
 	g.mu.Lock()
 	r.pos = g.base + int64(g.entries.len())
 	r.place = len(g.readers)
 	g.readers = append(g.readers, r)
 	g.mu.Unlock()
+	h.mu.Unlock()
 	h.readers.Add(1)
+	switch {
+	case start.After != nil:
+		r.greet = true
+		r.resume(*start.After)
+	case start.Rows != nil:
+		r.phase = standing
+		r.rows = h.snapshot(r, start.Rows)
+	}
 	return r, nil
 }
 
@@ -201,6 +238,7 @@ func (h *Hub) drop(g *group) {
 	g.base += int64(g.entries.len())
 	g.entries = deque[*entry]{}
 	g.pages = nil
+	g.snapshots = nil
 	h.unlink(g)
 }
 
@@ -227,7 +265,9 @@ func (h *Hub) allGroups() []*group {
 type Stats struct {
 	Readers, Groups, TailTxns      int
 	TailBytes                      int64
-	Matched, Delivered, Overflowed int64
+	Matched, Delivered, Overflowed int64 // Overflowed: readers that fell behind the tail and went on from the log
+	Joining                        int   // readers that wait to catch up
+	PagesRead, RowsRead            int64 // of the log for those who catch up; of tables
 }
 
 // Stats returns the present figures.
@@ -237,20 +277,14 @@ func (h *Hub) Stats() Stats {
 	return Stats{
 		Readers: int(h.readers.Load()), Groups: len(h.groups), TailTxns: h.tail.len(), TailBytes: h.bytes.Load(),
 		Matched: h.matched.Load(), Delivered: h.delivered.Load(), Overflowed: h.overflows.Load(),
+		Joining: len(h.joining), PagesRead: h.pagesRead.Load(), RowsRead: h.rowsRead.Load(),
 	}
 }
 
 // background runs f in a goroutine of the hub's, a bounded number at once, and then wakes the readers of g. It does nothing
 // once the hub is closed; they are woken all the same, to find that out.
 func (h *Hub) background(g *group, f func(ctx context.Context)) {
-	h.workMu.Lock()
-	defer h.workMu.Unlock()
-	if h.ctx.Err() != nil {
-		return
-	}
-	h.work.Add(1)
-	go func() {
-		defer h.work.Done()
+	h.spawn(func() {
 		defer g.wakeAll()
 		select {
 		case h.slot <- struct{}{}:
@@ -258,7 +292,16 @@ func (h *Hub) background(g *group, f func(ctx context.Context)) {
 			f(h.ctx)
 		case <-h.ctx.Done():
 		}
-	}()
+	})
+}
+
+// spawn runs f in a goroutine that Close waits for, unless the hub is closed.
+func (h *Hub) spawn(f func()) {
+	h.workMu.Lock()
+	defer h.workMu.Unlock()
+	if h.ctx.Err() == nil {
+		h.work.Go(f)
+	}
 }
 
 // pause lets a background task wait for d, or until ctx ends, and gives its place to others meanwhile.

@@ -34,9 +34,9 @@ func TestATenantSeesItsRowsOnly(t *testing.T) {
 	moved := change.Change{XID: 3, Topic: orders, Op: change.Update, OldTenant: "a", Tenant: "b", Old: image(1), New: image(2)}
 	nobody := change.Change{XID: 4, Topic: orders, Op: change.Insert, New: image(3)}
 	shared := change.Change{XID: 5, Topic: orders, Op: change.Insert, Shared: true, New: image(4)}
-	h.Dispatch(txn(insert(1, "a", 1), moved))
-	h.Dispatch(txn(nobody))
-	h.Dispatch(txn(shared))
+	h.Dispatch(txn(insert(1, "a", 1), moved), nil)
+	h.Dispatch(txn(nobody), nil)
+	h.Dispatch(txn(shared), nil)
 
 	equal(t, a.take(t, 3), "1:->1", "3:1>-", "1:->4")
 	equal(t, b.take(t, 2), "1:->2", "1:->4")
@@ -55,7 +55,7 @@ func TestAGroupEncodesOnce(t *testing.T) {
 	for range 50 {
 		cs = append(cs, attach(t, h, &numbers{topic: orders, encoded: &encoded}, who("a")))
 	}
-	h.Dispatch(txn(insert(1, "a", 1), insert(1, "b", 2), insert(1, "a", 3)))
+	h.Dispatch(txn(insert(1, "a", 1), insert(1, "b", 2), insert(1, "a", 3)), nil)
 	var wg sync.WaitGroup
 	for _, c := range cs {
 		wg.Go(func() { equal(t, c.take(t, 2), "1:->1", "1:->3") })
@@ -78,9 +78,9 @@ func TestAGroupEncodesOnce(t *testing.T) {
 func TestWhoComesLaterSeesWhatComesLater(t *testing.T) {
 	h := newHub(t, Options{})
 	first := attach(t, h, &numbers{topic: orders}, who("a"))
-	h.Dispatch(txn(insert(1, "a", 1)))
+	h.Dispatch(txn(insert(1, "a", 1)), nil)
 	second := attach(t, h, &numbers{topic: orders}, who("a"))
-	h.Dispatch(txn(insert(2, "a", 2)))
+	h.Dispatch(txn(insert(2, "a", 2)), nil)
 	equal(t, first.take(t, 2), "1:->1", "1:->2")
 	equal(t, second.take(t, 1), "1:->2")
 }
@@ -90,7 +90,7 @@ func TestAReaderLeftBehindIsTold(t *testing.T) {
 	slow := attach(t, h, &numbers{topic: orders}, who("a"))
 	quick := attach(t, h, &numbers{topic: orders}, who("a"))
 	for n := range 200 {
-		h.Dispatch(txn(insert(change.XID(n+1), "a", n)))
+		h.Dispatch(txn(insert(change.XID(n+1), "a", n)), nil)
 		equal(t, quick.take(t, 1), fmt.Sprintf("1:->%d", n))
 	}
 	if frames, err := slow.Next(nil, 10); len(frames) != 0 || !errors.Is(err, ErrOverflow) {
@@ -104,7 +104,7 @@ func TestAReaderLeftBehindIsTold(t *testing.T) {
 func TestRecheckEndsAPlanAfterWhatItHas(t *testing.T) {
 	h := newHub(t, Options{})
 	keeps, ends := attach(t, h, &numbers{topic: orders}, who("a")), attach(t, h, &numbers{topic: orders, low: 1}, who("a"))
-	h.Dispatch(txn(insert(1, "a", 1)))
+	h.Dispatch(txn(insert(1, "a", 1)), nil)
 	changed := errors.New("the table changed")
 	h.Recheck(func(p Plan) error {
 		if p.(*numbers).low == 1 {
@@ -113,7 +113,7 @@ func TestRecheckEndsAPlanAfterWhatItHas(t *testing.T) {
 		return nil
 	})
 	again := attach(t, h, &numbers{topic: orders, low: 1}, who("a"))
-	h.Dispatch(txn(insert(2, "a", 2)))
+	h.Dispatch(txn(insert(2, "a", 2)), nil)
 	equal(t, ends.take(t, 1), "1:->1")
 	if _, err := ends.Next(nil, 1); !errors.Is(err, changed) {
 		t.Fatalf("got %v", err)
@@ -126,7 +126,7 @@ func TestAResolverHoldsUpItsOwnGroupOnly(t *testing.T) {
 	h := newHub(t, Options{})
 	gate := make(chan struct{})
 	slow, quick := attach(t, h, &numbers{topic: orders, low: 1, gate: gate}, who("a")), attach(t, h, &numbers{topic: orders}, who("a"))
-	h.Dispatch(txn(insert(1, "a", 1), insert(1, "a", 2)))
+	h.Dispatch(txn(insert(1, "a", 1), insert(1, "a", 2)), nil)
 	equal(t, quick.take(t, 2), "1:->1", "1:->2")
 	slow.nothing(t)
 	close(gate)
@@ -138,7 +138,7 @@ func TestADamagedImageBecomesAnError(t *testing.T) {
 	a, b := attach(t, h, &numbers{topic: orders}, who("a")), attach(t, h, &numbers{topic: orders}, who("b"))
 	bad := insert(1, "a", 1)
 	bad.New = []byte(`{"n":`)
-	h.Dispatch(txn(bad, insert(1, "a", 2)))
+	h.Dispatch(txn(bad, insert(1, "a", 2)), nil)
 	equal(t, a.take(t, 2), "6:->-", "1:->2")
 	b.nothing(t)
 }
@@ -146,13 +146,13 @@ func TestADamagedImageBecomesAnError(t *testing.T) {
 func TestCloseEndsReaders(t *testing.T) {
 	h := New(Options{})
 	c := attach(t, h, &numbers{topic: orders}, who("a"))
-	h.Dispatch(txn(insert(1, "a", 1)))
+	h.Dispatch(txn(insert(1, "a", 1)), nil)
 	h.Close()
 	equal(t, c.take(t, 1), "1:->1")
 	if _, err := c.Next(nil, 1); !errors.Is(err, ErrClosed) {
 		t.Fatalf("got %v", err)
 	}
-	if _, err := h.Attach(&numbers{topic: orders}, who("a"), func() {}); !errors.Is(err, ErrClosed) {
+	if _, err := h.Attach(&numbers{topic: orders}, who("a"), Start{}, func() {}); !errors.Is(err, ErrClosed) {
 		t.Fatalf("attached to a closed hub: %v", err)
 	}
 }
@@ -168,7 +168,7 @@ func TestComingAndGoingWhileChangesFlow(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				h.Dispatch(txn(insert(change.XID(n), "a", n)))
+				h.Dispatch(txn(insert(change.XID(n), "a", n)), nil)
 			}
 		}
 	})
@@ -214,7 +214,7 @@ func TestTenantsAreThoseOfTheBeginning(t *testing.T) {
 	id := who("a")
 	c := attach(t, h, &numbers{topic: orders}, id)
 	id.Tenants[0] = "b"
-	h.Dispatch(txn(insert(1, "a", 1), insert(1, "b", 2)))
+	h.Dispatch(txn(insert(1, "a", 1), insert(1, "b", 2)), nil)
 	equal(t, c.take(t, 1), "1:->1")
 	c.nothing(t)
 	c.Close()

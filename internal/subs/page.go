@@ -9,8 +9,8 @@ import (
 	"github.com/notifyql/notifyql/internal/change"
 )
 
-// maxPages bounds the pages of stubs that a group keeps for its readers; one that comes later reads again.
-const maxPages = 4
+// maxPages bounds the pages that a group keeps for its readers; one that comes later reads again.
+const maxPages = 8
 
 // What a page costs beside its frames' text.
 const (
@@ -18,26 +18,42 @@ const (
 	frameBytes     = 24
 )
 
-// page is a part of a transaction that is in the log only, as frames of one group.
+// page is what a group gets of a stretch of the log, as frames: a part of a transaction that is in the log only, or what came
+// between two places.
 type page struct {
-	of     *entry
-	group  *group
-	number int   // in the transaction, from 0
-	size   int64 // of the frames; guarded by Hub.mu
+	group *group
+	size  int64 // of the frames; guarded by Hub.mu
 
-	// set once, under group.mu, when done
-	done   bool
+	of     *entry // the stub; nil: a stretch from a place
+	number int    // in the transaction, from 0
+
+	from, toward string // texts of cursors
+
+	// set once, under group.mu
+	state  pageState
 	frames [][]byte
-	last   *change.Change // where the next page begins
-	more   bool
-	begun  bool // the transaction has given a frame, on this page or before it
+	part   bool // the last frame is a batch that goes on
+	lost   error
 
-	lost error // set instead, under group.mu: the log does not have it any more
+	last  *change.Change // of a stub: where the next page begins
+	more  bool
+	begun bool // the transaction has given a frame, on this page or before it
+
+	next    change.Cursor // of a stretch: where it ends
+	arrived bool
 }
 
-// page returns a page of stub e, which may have yet to be read; readers are woken when it is done. after is the last
+type pageState byte
+
+const (
+	reading pageState = iota
+	ready
+	stale // where it leads to is not known any more
+)
+
+// stubPage returns a page of stub e, which may have yet to be read; readers are woken when it is done. after is the last
 // change of the page before it, and begun what that page says.
-func (g *group) page(e *entry, number int, after *change.Change, begun bool) *page {
+func (g *group) stubPage(e *entry, number int, after *change.Change, begun bool) *page {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, p := range g.pages {
@@ -45,19 +61,24 @@ func (g *group) page(e *entry, number int, after *change.Change, begun bool) *pa
 			return p
 		}
 	}
-	p := &page{of: e, group: g, number: number, begun: begun || e.begun}
-	g.pages = append(g.pages, p)
-	if len(g.pages) > maxPages { // who waits for it holds it
-		g.pages = slices.Delete(g.pages, 0, 1)
-	}
-	g.hub.background(g, func(ctx context.Context) { g.read(ctx, p, after) })
+	p := &page{of: e, group: g, number: number, begun: begun}
+	g.addPage(p)
+	g.hub.background(g, func(ctx context.Context) {
+		g.read(ctx, p, func(ctx context.Context) error {
+			cs, more, err := g.hub.o.History.Txn(ctx, e.xid, after, e.stub, g.plan.Topic(), g.tenants(), g.hub.o.PageRows)
+			if err == nil {
+				g.fillStub(ctx, p, cs, more)
+			}
+			return err
+		})
+	})
 	return p
 }
 
-func (g *group) isDone(p *page) bool {
+func (g *group) stateOf(p *page) pageState {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return p.done
+	return p.state
 }
 
 // whyLost is why p can never be read; nil if it can.
@@ -67,17 +88,26 @@ func (g *group) whyLost(p *page) error {
 	return p.lost
 }
 
-// read fills p. It tries until it succeeds, the log has lost it, the hub ends or nobody is left to read for.
-func (g *group) read(ctx context.Context, p *page, after *change.Change) {
+// read fills p by once. It tries until that succeeds, the log has lost it, the hub ends or nobody is left to read for.
+func (g *group) read(ctx context.Context, p *page, once func(context.Context) error) {
 	wait, said := 50*time.Millisecond, false
 	for {
-		cs, more, err := g.hub.o.History.Txn(ctx, p.of.xid, after, p.of.stub, g.plan.Topic(), g.tenants(), g.hub.o.PageRows)
-		if err == nil {
-			g.fill(ctx, p, cs, more)
+		err := once(ctx)
+		switch {
+		case err == nil:
 			g.hub.keepPage(p)
 			return
-		}
-		if errors.Is(err, change.ErrDropped) {
+		case errors.Is(err, change.ErrOtherEra):
+			g.mu.Lock()
+			p.state = stale
+			g.mu.Unlock()
+			g.forget(p)
+			if g.hub.pause(ctx, wait); ctx.Err() != nil {
+				return
+			}
+			g.wakeAll()
+			return
+		case errors.Is(err, change.ErrDropped), errors.Is(err, change.ErrCursorExpired), errors.Is(err, change.ErrCursorInvalid):
 			g.mu.Lock()
 			p.lost = err
 			g.mu.Unlock()
@@ -89,7 +119,7 @@ func (g *group) read(ctx context.Context, p *page, after *change.Change) {
 		}
 		if !said {
 			said = true
-			g.hub.o.Logger.Warn("a large transaction can't be read from the log; trying again until it can", "xid", p.of.xid, "error", err)
+			g.hub.o.Logger.Warn("the log can't be read; trying again until it can", "error", err)
 		}
 		if g.hub.pause(ctx, wait); ctx.Err() != nil {
 			return
@@ -131,40 +161,37 @@ func (g *group) live() bool {
 	return len(g.readers) > 0
 }
 
-func (g *group) fill(ctx context.Context, p *page, cs []change.Change, more bool) {
-	var frames [][]byte
-	var all batch
-	var buf rows
+func (g *group) fillStub(ctx context.Context, p *page, cs []change.Change, more bool) {
+	more = more && len(cs) > 0
+	var f filler
 	for i := range cs {
-		pc := g.hub.parse(&cs[i], &buf)
-		m := g.match(pc.change, pc.old, pc.new)
-		e := g.plan.Match(&m)
-		switch {
-		case e == None:
-		case g.batcher != nil:
-			pc.keep()
-			all.entries = append(all.entries, &entry{effect: e, change: pc.change, old: pc.old, new: pc.new})
-		default:
-			if frame := g.encodeChange(ctx, e, pc.change, pc.old, pc.new); frame != nil {
-				frames = append(frames, frame)
-			}
-		}
+		f.add(ctx, g, &cs[i], p.of.rec.before)
 	}
 	// To those who have got some of it, the last page says that the transaction is complete even if nothing in it matched.
-	if len(all.entries) > 0 || g.batcher != nil && !more && p.begun {
-		all.complete = !more
-		frames = append(frames, g.encodeBatch(ctx, &all))
+	if len(f.batch.entries) == 0 && g.batcher != nil && !more && p.begun {
+		f.frames = append(f.frames, g.batcher.EncodeBatch(ctx, nil, true))
 	}
-	if g.plan.Blocks() && ctx.Err() != nil { // resolvers were cut short
+	f.send(ctx, g, !more)
+	g.finish(ctx, p, &f, func() {
+		p.more, p.begun = more, p.begun || len(f.frames) > 0
+		p.part = g.batcher != nil && more && p.begun
+		if len(cs) > 0 {
+			last := cs[len(cs)-1]
+			last.Old, last.New = nil, nil
+			p.last = &last
+		}
+	})
+}
+
+// finish makes a page ready, unless its resolvers were cut short. set is called under g.mu.
+func (g *group) finish(ctx context.Context, p *page, f *filler, set func()) {
+	if g.plan.Blocks() && ctx.Err() != nil {
 		return
 	}
-	g.hub.matched.Add(int64(len(frames)))
+	g.hub.matched.Add(int64(len(f.frames)))
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	p.done, p.frames, p.more, p.begun = true, frames, more && len(cs) > 0, p.begun || len(frames) > 0
-	if len(cs) > 0 {
-		last := cs[len(cs)-1]
-		last.Old, last.New = nil, nil
-		p.last = &last
-	}
+	p.frames = f.frames
+	set()
+	p.state = ready
 }

@@ -65,9 +65,9 @@ func TestALargeTransactionIsReadInPages(t *testing.T) {
 	l := large(1000)
 	h := newHub(t, Options{PageRows: 64, History: l})
 	c := attach(t, h, &numbers{topic: orders, low: 100}, who("a"))
-	h.Dispatch(txn(insert(8, "a", 5000)))
-	h.Dispatch(stub(change.Scope{Topic: orders, Tenant: "a"}))
-	h.Dispatch(txn(insert(10, "a", 6000)))
+	h.Dispatch(txn(insert(8, "a", 5000)), nil)
+	h.Dispatch(stub(change.Scope{Topic: orders, Tenant: "a"}), nil)
+	h.Dispatch(txn(insert(10, "a", 6000)), nil)
 	got := c.take(t, 902)
 	want := []string{"1:->5000"}
 	for i := 100; i < 1000; i++ {
@@ -84,7 +84,7 @@ func TestAGroupSharesThePagesItReadsTogether(t *testing.T) {
 	for range 20 {
 		cs = append(cs, attach(t, h, &numbers{topic: orders}, who("a")))
 	}
-	h.Dispatch(stub())
+	h.Dispatch(stub(), nil)
 	for range 4 {
 		for _, c := range cs {
 			c.take(t, 64)
@@ -106,7 +106,7 @@ func TestReadersFarApartAllArrive(t *testing.T) {
 	for range 12 {
 		cs = append(cs, attach(t, h, &numbers{topic: orders}, who("a")))
 	}
-	h.Dispatch(stub())
+	h.Dispatch(stub(), nil)
 	for i, c := range cs {
 		wg.Go(func() {
 			c.take(t, i*30)
@@ -120,8 +120,8 @@ func TestAStubThatDoesNotConcernIsPassed(t *testing.T) {
 	l := large(10)
 	h := newHub(t, Options{History: l})
 	b := attach(t, h, &numbers{topic: orders}, who("b"))
-	h.Dispatch(stub(change.Scope{Topic: orders, Tenant: "a"}))
-	h.Dispatch(txn(insert(10, "b", 1)))
+	h.Dispatch(stub(change.Scope{Topic: orders, Tenant: "a"}), nil)
+	h.Dispatch(txn(insert(10, "b", 1)), nil)
 	equal(t, b.take(t, 1), "1:->1")
 	if l.reads != 0 {
 		t.Fatalf("%d reads for nobody", l.reads)
@@ -133,7 +133,7 @@ func TestAFailedReadIsTriedAgain(t *testing.T) {
 	l.fail = 2
 	h := newHub(t, Options{History: l})
 	c := attach(t, h, &numbers{topic: orders}, who("a"))
-	h.Dispatch(stub())
+	h.Dispatch(stub(), nil)
 	equal(t, c.take(t, 3), "1:->0", "1:->1", "1:->2")
 }
 
@@ -142,7 +142,7 @@ func TestCloseWhileALargeTransactionIsRead(t *testing.T) {
 	l.fail = 1 << 30
 	h := New(Options{History: l})
 	c := attach(t, h, &numbers{topic: orders}, who("a"))
-	h.Dispatch(stub())
+	h.Dispatch(stub(), nil)
 	c.nothing(t)
 	c.Close()
 	h.Close()
@@ -154,9 +154,9 @@ func TestAPageThatIsGoneEndsItsReaders(t *testing.T) {
 	h := newHub(t, Options{PageRows: 10, History: l})
 	c := attach(t, h, &numbers{topic: orders}, who("a"))
 	other := attach(t, h, &numbers{topic: orders}, who("b"))
-	h.Dispatch(inserts(8, 1, 2))
-	h.Dispatch(stub(change.Scope{Topic: orders, Tenant: "a"}))
-	h.Dispatch(inserts(10, 2, 3))
+	h.Dispatch(inserts(8, 1, 2), nil)
+	h.Dispatch(stub(change.Scope{Topic: orders, Tenant: "a"}), nil)
+	h.Dispatch(inserts(10, 2, 3), nil)
 	c.take(t, 11)
 	l.mu.Lock()
 	l.gone = true
@@ -177,7 +177,7 @@ func TestAPageThatIsGoneEndsItsReaders(t *testing.T) {
 	if _, err := c.Next(nil, 1); !errors.Is(err, change.ErrDropped) {
 		t.Errorf("and then with %v", err)
 	}
-	h.Dispatch(txn(insert(11, "b", 3)))
+	h.Dispatch(txn(insert(11, "b", 3)), nil)
 	equal(t, other.take(t, 1), "1:->3")
 }
 

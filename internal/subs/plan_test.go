@@ -94,7 +94,7 @@ type client struct {
 func attach(t *testing.T, h *Hub, p Plan, id *auth.Identity) *client {
 	t.Helper()
 	c := &client{woken: make(chan struct{}, 1)}
-	r, err := h.Attach(p, id, func() {
+	r, err := h.Attach(p, id, Start{}, func() {
 		select {
 		case c.woken <- struct{}{}:
 		default:

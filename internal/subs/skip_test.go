@@ -28,7 +28,7 @@ func TestNothingIsSentForANilFrame(t *testing.T) {
 			defer h.Close()
 			c := attach(t, h, &odd{numbers{topic: orders, gate: gate}}, who("a"))
 			for i := range 6 {
-				h.Dispatch(txn(insert(10, "a", i)))
+				h.Dispatch(txn(insert(10, "a", i)), nil)
 			}
 			if got, want := c.take(t, 3), []string{"1:->1", "1:->3", "1:->5"}; !slices.Equal(got, want) {
 				t.Errorf("got %q, want %q", got, want)

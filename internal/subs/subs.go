@@ -124,3 +124,6 @@ var (
 	ErrOverflow = errors.New("the subscription fell too far behind and would have missed changes")
 	ErrClosed   = errors.New("the subscription is closed")
 )
+
+// ErrNoHistory says that there is nothing to begin from but now.
+var ErrNoHistory = errors.New("there is no log to resume from and no table to begin with")

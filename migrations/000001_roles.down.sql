@@ -17,6 +17,11 @@ begin
   execute format('revoke all on notifyql.migrations from %I', prefix || 'server');
   perform set_config('notifyql.acting', '', true); -- the memberships go with the roles
 
+  -- The rights to read watched tables are their owners' gifts, which nobody else could take back one by one.
+  if pg_has_role(prefix || 'server', 'usage')
+     and not exists (select from pg_shdepend where refobjid = (prefix || 'server')::regrole and deptype = 'o') then
+    execute format('drop owned by %I', prefix || 'server');
+  end if;
   foreach kind in array array['watch', 'image', 'server', 'owner'] loop
     begin
       execute format('drop role %I', prefix || kind);

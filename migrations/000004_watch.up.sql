@@ -272,6 +272,7 @@ begin
   watch_id := notifyql.reserve(tbl);
   args := notifyql.watch_args(watch_id, tbl, tenant.attnum, shared, hidden, type_name, field_name, coalesce(ignore_rls, false));
   if exists (select from notifyql.watched w where w.id = watch_id and w.state = 'watched') and notifyql.has_triggers(tbl, args) then
+    perform notifyql.let_read(tbl, hidden);
     return watch_id;
   end if;
 
@@ -289,6 +290,7 @@ begin
     execute format('alter table only %s enable always trigger " notifyql truncate"', part);
   end loop;
   perform notifyql.confirm(tbl, tenant.attnum, shared, hidden, type_name, field_name, coalesce(ignore_rls, false));
+  perform notifyql.let_read(tbl, hidden);
   return watch_id;
 exception when lock_not_available then
   raise exception 'cannot watch %: a transaction that is under way holds a lock on %', tbl, tbl
@@ -304,6 +306,7 @@ set lock_timeout = '500ms'
 as $$
 begin
   perform notifyql.drop_triggers(tbl);
+  perform notifyql.forbid_reading(tbl);
   return notifyql.forget(tbl);
 exception when lock_not_available then
   raise exception 'cannot unwatch %: a transaction that is under way holds a lock on %', tbl, tbl

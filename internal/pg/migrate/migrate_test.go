@@ -36,7 +36,8 @@ select coalesce(string_agg(what, e'\n' order by what), '') from (
 	union all select 'privileges ' || oid from pg_default_acl
 	union all select 'type ' || typname || oid::text from pg_type where oid >= 16384
 	union all select 'role ' || rolname from pg_roles where rolname ~ ('^notifyql_' || (select oid from pg_database where datname = current_database()) || '_')
-	union all select 'acl ' || nspacl::text from pg_namespace where nspacl is not null
+	union all select 'acl ' || coalesce(nspacl, acldefault('n', nspowner))::text from pg_namespace
+	union all select 'acl ' || coalesce(relacl, acldefault('r', relowner))::text from pg_class where relkind in ('r', 'p') and oid >= 16384
 	union all select 'member ' || roleid::regrole || ' ' || member::regrole from pg_auth_members where member = (select oid from pg_roles where rolname = current_user)
 ) t`
 

@@ -1,0 +1,354 @@
+package pg
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/notifyql/notifyql/internal/change"
+)
+
+// rowTable is a watched table, as a snapshot knows it.
+type rowTable struct {
+	oid          uint32
+	schema, name string
+	partitioned  bool
+	shared       bool
+	tenant       string // the tenant column; empty: the rows are shared, or nobody's
+	tenantType   uint32
+	columns      []rowColumn // those that are seen
+	key          []string    // the primary key's columns that are seen
+}
+
+// rowColumn is a column of it.
+type rowColumn struct {
+	number  int16
+	name    string
+	as      written
+	sql     string // the value, given the column
+	text    bool   // it is ordered as text
+	foreign bool   // its conversion runs users' code
+}
+
+const (
+	// selectTable finds a watched table, what keeps its rows from being read, and who reads.
+	selectTable = `
+	select c.oid, n.nspname, c.relname, c.relkind::text, w.confirmed and w.rel = w.rel_oid, w.shared,
+	       coalesce(a.attname, ''), coalesce(a.atttypid, 0),
+	       exists (select from pg_partition_tree(c.oid) t join pg_class k on k.oid = t.relid where k.relkind = 'f'),
+	       row_security_active(c.oid), notifyql.server_role()::text, current_user::text
+	from notifyql.watch w
+	left join pg_class c on c.oid = w.rel
+	left join pg_namespace n on n.oid = c.relnamespace
+	left join pg_attribute a on a.attrelid = c.oid and a.attnum = w.tenant_attnum and a.attname = w.tenant_column and not a.attisdropped
+	     and not w.shared
+	where w.id = $1`
+
+	// selectColumns finds the columns that are seen, what their values are made of, and whether the conversion of that to json
+	// runs a cast of somebody's.
+	selectColumns = `
+	with recursive seen as (
+	  select a.attnum, a.attname, a.atttypid, a.attgenerated,
+	         (select k.place from pg_index i, unnest(i.indkey::int2[]) with ordinality k (attnum, place)
+	           where i.indrelid = a.attrelid and i.indisprimary and k.attnum = a.attnum) as place
+	    from notifyql.watch w join pg_attribute a on a.attrelid = w.rel
+	   where w.id = $1 and a.attnum > 0 and not a.attisdropped and not a.attnum = any (w.exclude)
+	), part as (
+	  select s.attnum, s.atttypid as type, true as whole from seen s
+	  union
+	  select p.attnum, n.type, n.whole
+	    from part p join pg_type t on t.oid = p.type
+	   cross join lateral (
+	     select t.typbasetype, p.whole where t.typbasetype <> 0
+	     union all select t.typelem, false where t.typelem <> 0
+	     union all select f.atttypid, false from pg_attribute f
+	                where t.typrelid <> 0 and f.attrelid = t.typrelid and f.attnum > 0 and not f.attisdropped) n (type, whole)
+	)
+	select s.attnum, s.attname, s.attgenerated = 'v', coalesce(s.place, 0), t.oid,
+	       t.typtype = 'c' or t.typlen = -1 and t.typelem <> 0,
+	       exists (select from part p join pg_cast k on k.castsource = p.type and k.casttarget = 'json'::regtype and k.castmethod = 'f'
+	                where p.attnum = s.attnum and p.type >= 16384)
+	from seen s
+	join part p on p.attnum = s.attnum and p.whole
+	join pg_type t on t.oid = p.type and t.typtype <> 'd'
+	order by s.attnum`
+)
+
+// scanTable reads the answer of selectTable. An error that wraps change.ErrUnreadable says what to do.
+func scanTable(rows pgx.Rows, watch change.WatchID) (t rowTable, err error) {
+	defer rows.Close()
+	if !rows.Next() {
+		if rows.Err() != nil {
+			return t, rows.Err()
+		}
+		return t, unreadable(nil, "table %d is not watched any more", watch)
+	}
+	var oid, tenantType pgtype.Uint32
+	var schema, name, kind pgtype.Text
+	var confirmed, foreign, secured *bool
+	var server, login string
+	if err := rows.Scan(&oid, &schema, &name, &kind, &confirmed, &t.shared, &t.tenant, &tenantType, &foreign, &secured, &server, &login); err != nil {
+		return t, err
+	}
+	t.oid, t.schema, t.name, t.tenantType = oid.Uint32, schema.String, name.String, tenantType.Uint32
+	t.partitioned = kind.String == "p"
+	switch {
+	case !oid.Valid || confirmed == nil || !*confirmed:
+		return t, unreadable(nil, "table %d is gone, or not watched any more", watch)
+	case kind.String != "r" && kind.String != "p":
+		return t, unreadable(nil, "%s is not a table any more", t.quoted())
+	case foreign != nil && *foreign:
+		return t, unreadable(nil, "a partition of %s is a foreign table, whose changes would not arrive", t.quoted())
+	case secured != nil && *secured:
+		return t, unreadable(nil, "row level security is on for %s and would hide rows from login %q: run as a superuser: alter role %s bypassrls",
+			t.quoted(), login, pgx.Identifier{login}.Sanitize())
+	}
+	return t, rows.Err()
+}
+
+// What Postgres calls types with a text of their own kind, by oid (src/include/catalog/pg_type.dat).
+var (
+	numberTypes = []uint32{pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.Float4OID, pgtype.Float8OID, pgtype.NumericOID}
+	jsonTypes   = []uint32{pgtype.JSONOID, pgtype.JSONBOID}
+	timeTypes   = []uint32{pgtype.DateOID, pgtype.TimestampOID, pgtype.TimestamptzOID} // which JSON writes otherwise
+	textTypes   = []uint32{pgtype.TextOID, pgtype.VarcharOID, pgtype.BPCharOID, pgtype.NameOID}
+)
+
+// scanColumns reads the answer of selectColumns.
+func (t *rowTable) scanColumns(rows pgx.Rows) error {
+	type keyPart struct {
+		place int64
+		name  string
+	}
+	var key []keyPart
+	for rows.Next() {
+		var c rowColumn
+		var place int64
+		var typ uint32
+		var virtual, nested bool
+		if err := rows.Scan(&c.number, &c.name, &virtual, &place, &typ, &nested, &c.foreign); err != nil {
+			return err
+		}
+		name := pgx.Identifier{c.name}.Sanitize()
+		c.text = slices.Contains(textTypes, typ)
+		c.sql = name
+		switch {
+		case virtual:
+			c.as, c.foreign = asNull, false
+		case c.foreign:
+			c.as, c.sql = asJSON, "notifyql.convert("+name+")"
+		case nested || slices.Contains(timeTypes, typ):
+			c.as, c.sql = asJSON, "to_json("+name+")"
+		case slices.Contains(jsonTypes, typ):
+			c.as = asJSON
+		case slices.Contains(numberTypes, typ):
+			c.as = asNumber
+		case typ == pgtype.BoolOID:
+			c.as = asBool
+		}
+		if place > 0 {
+			key = append(key, keyPart{place, c.name})
+		}
+		t.columns = append(t.columns, c)
+	}
+	slices.SortFunc(key, func(a, b keyPart) int { return int(a.place - b.place) })
+	for _, k := range key {
+		t.key = append(t.key, k.name)
+	}
+	return rows.Err()
+}
+
+// quoted is the table's name as SQL has it.
+func (t *rowTable) quoted() string { return pgx.Identifier{t.schema, t.name}.Sanitize() }
+
+// from is the relation that is read. What inherits from it is watched by itself, if at all.
+func (t *rowTable) from() string {
+	if t.partitioned {
+		return t.quoted()
+	}
+	return "only " + t.quoted()
+}
+
+func (t *rowTable) column(name string) *rowColumn {
+	for i := range t.columns {
+		if t.columns[i].name == name {
+			return &t.columns[i]
+		}
+	}
+	return nil
+}
+
+// foreign reports whether reading the table runs users' code.
+func (t *rowTable) foreign() bool {
+	return slices.ContainsFunc(t.columns, func(c rowColumn) bool { return c.foreign })
+}
+
+// rowsAlias is how the table is called in its query. No condition has a column of this name.
+const rowsAlias = `"notifyql rows"`
+
+// rowsQuery is a query for rows of a table: in its answer, the columns' values, but for those that do not come, and then the tenant.
+type rowsQuery struct {
+	sql    string
+	values [][]byte // of the parameters, as text
+	types  []uint32 // of the parameters; 0: to be found out
+}
+
+func (q *rowsQuery) parameter(value string, oid uint32) string {
+	q.values = append(q.values, []byte(value))
+	q.types = append(q.types, oid)
+	return "$" + strconv.Itoa(len(q.values))
+}
+
+// query makes the query of the rows that q asks for; none is true if there can't be any. The conversions are outside of what
+// orders and limits, so that they are for rows that are wanted only; and the condition is where nothing but the table's columns
+// has a name.
+func (t *rowTable) query(q *change.Query) (rq rowsQuery, none bool, err error) {
+	for _, arg := range q.Args {
+		text, ok := arg.(string)
+		if !ok {
+			return rq, false, fmt.Errorf("a parameter is a %T, want a string", arg)
+		}
+		rq.parameter(text, 0)
+	}
+	var where []string
+	if !t.shared {
+		condition := t.ofTenants(&rq, q.Tenants)
+		if condition == "" {
+			return rq, true, nil
+		}
+		where = append(where, condition)
+	}
+	if q.Where != "" {
+		where = append(where, "("+q.Where+")")
+	}
+
+	var inner, outer []string
+	for i := range t.columns {
+		if c := &t.columns[i]; c.as != asNull {
+			inner = append(inner, pgx.Identifier{c.name}.Sanitize())
+			outer = append(outer, c.sql)
+		}
+	}
+	if t.tenant != "" {
+		outer = append(outer, "concat("+pgx.Identifier{t.tenant}.Sanitize()+")")
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "select %s from (select %s from %s as %s", strings.Join(outer, ", "), strings.Join(inner, ", "), t.from(), rowsAlias)
+	if len(where) > 0 {
+		b.WriteString(" where " + strings.Join(where, " and "))
+	}
+	order, err := t.orderBy(q)
+	if err != nil {
+		return rq, false, err
+	}
+	if len(order) > 0 {
+		b.WriteString(" order by " + strings.Join(order, ", "))
+	}
+	if q.Limit > 0 {
+		b.WriteString(" limit " + strconv.FormatInt(q.Limit, 10))
+	}
+	b.WriteString(") " + rowsAlias)
+	rq.sql = b.String()
+	return rq, false, nil
+}
+
+// orderBy is the order that q asks for. The primary key decides between rows that are equal in it, and which rows a limit takes.
+func (t *rowTable) orderBy(q *change.Query) (order []string, err error) {
+	has := map[string]bool{}
+	add := func(o change.OrderBy) error {
+		c := t.column(o.Column)
+		if c == nil || c.as == asNull {
+			return unreadable(nil, "%s has no column %q by which its rows can be ordered", t.quoted(), o.Column)
+		}
+		has[c.name] = true
+		term := rowsAlias + "." + pgx.Identifier{c.name}.Sanitize()
+		if c.text {
+			term += `::text collate "C"`
+		}
+		term += [...]string{" asc", " desc"}[index(o.Descending)] + [...]string{" nulls last", " nulls first"}[index(o.NullsFirst)]
+		order = append(order, term)
+		return nil
+	}
+	for _, o := range q.OrderBy {
+		if err := add(o); err != nil {
+			return nil, err
+		}
+	}
+	if len(order) == 0 && q.Limit == 0 {
+		return nil, nil
+	}
+	for _, name := range t.key {
+		if !has[name] {
+			order = append(order, rowsAlias+"."+pgx.Identifier{name}.Sanitize())
+		}
+	}
+	return order, nil
+}
+
+func index(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+var uuidText = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+func isInt(name string) bool {
+	n, err := strconv.ParseInt(name, 10, 64)
+	return err == nil && strconv.FormatInt(n, 10) == name
+}
+
+// ofTenants is the condition that a row belongs to one of the tenants, empty if none can. Capture writes a tenant as its type's
+// output function does, which is what concat takes; that decides. Where the column has an index, a condition that is true for at
+// least the same rows lets it be used.
+func (t *rowTable) ofTenants(q *rowsQuery, tenants []string) string {
+	tenants = slices.DeleteFunc(slices.Clone(tenants), func(name string) bool { return name == "" || strings.IndexByte(name, 0) >= 0 })
+	name := pgx.Identifier{t.tenant}.Sanitize()
+	if t.tenant == "" {
+		return ""
+	}
+	indexed := func(written func(name string) bool, oid uint32) string {
+		tenants = slices.DeleteFunc(tenants, func(name string) bool { return !written(name) })
+		return name + " = any(" + q.parameter(arrayText(tenants), oid) + ") and "
+	}
+	var condition string
+	switch t.tenantType {
+	case pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID:
+		condition = indexed(isInt, pgtype.Int8ArrayOID)
+	case pgtype.UUIDOID:
+		condition = indexed(uuidText.MatchString, pgtype.UUIDArrayOID)
+	case pgtype.TextOID, pgtype.VarcharOID:
+		condition = name + " = any(" + q.parameter(arrayText(tenants), pgtype.TextArrayOID) + ") and "
+	}
+	if len(tenants) == 0 {
+		return ""
+	}
+	return condition + "concat(" + name + `) collate "C" = any(` + q.parameter(arrayText(tenants), pgtype.TextArrayOID) + ")"
+}
+
+// arrayText is the text of an array of text.
+func arrayText(elements []string) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, e := range elements {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('"')
+		for j := range len(e) {
+			if e[j] == '"' || e[j] == '\\' {
+				b.WriteByte('\\')
+			}
+			b.WriteByte(e[j])
+		}
+		b.WriteByte('"')
+	}
+	b.WriteByte('}')
+	return b.String()
+}

@@ -156,10 +156,10 @@ func (r *Reader) startRest(es []*entry) {
 type ahead byte
 
 const (
-	something ahead = iota
-	nothing         // all that was dispatched was read
-	waitsForMore    // the same, but for an open batch
-	behind          // what comes next is not kept any more
+	something    ahead = iota
+	nothing            // all that was dispatched was read
+	waitsForMore       // the same, but for an open batch
+	behind             // what comes next is not kept any more
 	ended
 )
 

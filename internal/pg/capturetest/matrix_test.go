@@ -2,7 +2,6 @@ package capturetest
 
 import (
 	"context"
-	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -118,23 +117,22 @@ var writes = []write{
 		create trigger s after update or delete on t for each statement execute function f()`, `update t set x = 'u' where id = 1`, `delete from t where id = 1`}},
 }
 
-// versions are the servers that a matrix test runs on: the one that is asked for, or the default one and the newest.
+// short are the versions that a matrix test runs on where none is asked for. scripts/setup.sh test installs them.
+var short = []string{"15", "18"}
+
+// versions are the servers that a matrix test runs on, by version: the one that is asked for, or those of short. The one
+// that all tests share is nil.
 func versions(t *testing.T) map[string]*localpg.Server {
 	t.Helper()
-	servers := map[string]*localpg.Server{"": nil} // nil: the shared one
-	if os.Getenv("NOTIFYQL_TEST_POSTGRES") == "" {
-		const newest = "18"
-		probe, err := localpg.Start(t.Context(), localpg.Options{Version: newest})
-		switch {
-		case errors.Is(err, localpg.ErrNotInstalled):
-			t.Logf("only on the default version: %v", err)
-		case err != nil:
-			t.Fatal(err)
-		default:
-			if err := probe.Stop(); err != nil {
-				t.Fatal(err)
-			}
-			servers[newest] = pgtest.Server(t, localpg.Options{Version: newest})
+	shared := pgtest.Bare(t).Server.Version()
+	if os.Getenv("NOTIFYQL_TEST_POSTGRES") != "" {
+		return map[string]*localpg.Server{shared: nil}
+	}
+	servers := map[string]*localpg.Server{}
+	for _, version := range short {
+		servers[version] = nil
+		if version != shared {
+			servers[version] = pgtest.Server(t, localpg.Options{Version: version})
 		}
 	}
 	return servers

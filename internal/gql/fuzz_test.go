@@ -21,6 +21,9 @@ func FuzzDocument(f *testing.F) {
 		{`subscription { priceChanged(symbol: "x", in: USD) { symbol marks { at ... on High { high } } } }`, ``},
 		{`{ __schema { types { name fields(includeDeprecated: true) { name args { name type { kind ofType { name } } defaultValue } } } directives { name } } serverInfo { version } }`, ``},
 		{`query A { __typename } query B { __type(name: "Orders") { kind } }`, `{`},
+		{`subscription ($a: Cursor, $o: [OrdersOrderBy!]) { ordersBatch(after: $a, initial: false, orderBy: $o) { changes { kind cursor } complete synced cursor } }`, `{"a":"` + place.String() + `","o":[]}`},
+		{`subscription ($o: [OrdersOrderBy!], $l: Int) { ordersChanged(initial: true, where: {not: {note: {ilike: "a%"}}}, orderBy: $o, limit: $l) { kind cursor new { id } } }`, `{"o":[{"createdAt":"DESC"},{"id":"ASC_NULLS_FIRST"}],"l":3}`},
+		{`subscription { channel(name: "a", after: "` + place.String() + `") { kind cursor data } }`, ``},
 		{`subscription { channel(name: """a""") { data } } fragment a on X { ...a }`, `{"x":null}`},
 	} {
 		f.Add(seed.query, seed.vars, orderOld)
@@ -49,11 +52,51 @@ func FuzzDocument(f *testing.F) {
 			return
 		}
 		p.Match(m)
+		if start := p.Start(tenantA); start.After != nil && start.Rows != nil {
+			t.Fatal("it begins in two places")
+		}
+		m.Before = change.PointAt(place)
+		if out := p.EncodeSynced(m.Before); out != nil && !json.Valid(out) {
+			t.Fatalf("not JSON: %s", out)
+		}
 		// A value of json is copied as it stands: it is JSON if the image is.
 		for e := subs.Enters; e <= subs.Stands; e++ {
 			if out := p.Encode(context.Background(), m, e); json.Valid(c.New) && !json.Valid(out) {
 				t.Fatalf("not JSON: %s", out)
 			}
+			if p.Batches() {
+				if out := p.EncodeBatch(context.Background(), []subs.Matched{{Match: *m, Effect: e}}, true); json.Valid(c.New) && !json.Valid(out) {
+					t.Fatalf("not JSON: %s", out)
+				}
+			}
+		}
+	})
+}
+
+// FuzzEntities holds the same of what a gateway asks for, whatever rows there are.
+func FuzzEntities(f *testing.F) {
+	var image string
+	s, _, err := Options{Federation: true, Rows: func(_ context.Context, q *change.Query) ([]change.Change, error) {
+		return []change.Change{{Topic: change.Topic{Watch: q.Watch}, Op: change.Insert, Shared: true, New: []byte(image)}}, nil
+	}}.Build(shop(), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{
+		`[{"__typename":"Orders","id":7},{"__typename":"Orders","id":"07"},{"__typename":"Orders","id":[]}]`,
+		`[{"__typename":"SalesOrderLines","orderId":"1","line":"a"},{"__typename":"SalesOrderLines","orderId":1,"line":null},{},1,[null]]`,
+	} {
+		f.Add(seed, orderOld)
+		f.Add(seed, `{"order_id":1,"line":"a"}`)
+	}
+	f.Fuzz(func(t *testing.T, representations, row string) {
+		image = row
+		out := s.Execute(context.Background(), Request{
+			Query:     `query ($r: [_Any!]!) { _entities(representations: $r) { __typename ... on Orders { id note payload } ... on SalesOrderLines { orderId line } } }`,
+			Variables: []byte(`{"r":` + representations + `}`),
+		}, tenantA)
+		if json.Valid([]byte(row)) && !json.Valid(out) || bytes.Contains(out, []byte(`"internal error"`)) {
+			t.Fatalf("failed: %s", out)
 		}
 	})
 }

@@ -18,6 +18,7 @@ const scalars = {
   BigInt: (v) => (typeof v === 'string' && /^[+-]?\d+$/.test(v) && inInt64(v)) || (typeof v === 'number' && Number.isInteger(v)) || (typeof v === 'bigint' && inInt64(v)),
   Decimal: (v) => typeof v === 'number' || typeof v === 'bigint' || text('[+-]?(\\d+\\.?\\d*|\\.\\d+)([eE][+-]?\\d+)?|NaN|-?Infinity')(v),
   Bytes: text('([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?'),
+  Cursor: (v) => typeof v === 'string',
   Date: text(`${iso}|-?infinity`),
   DateTime: text(`${iso}[T ]${time}(Z|[+-]\\d\\d(:\\d\\d)?)|-?infinity`),
   LocalDateTime: text(`${iso}[T ]${time}|-?infinity`),

@@ -7,13 +7,19 @@ import (
 	"github.com/Khan/genqlient/graphql"
 )
 
-// Paid subscribes to a tenant's paid orders over 100.
-func Paid(ctx context.Context, client graphql.WebSocketClient) (<-chan PaidOrdersWsResponse, error) {
+// Paid subscribes to a tenant's paid orders over 100: from a cursor on, or without one first to those there are, the newest first.
+func Paid(ctx context.Context, client graphql.WebSocketClient, after *string) (<-chan PaidOrdersWsResponse, error) {
 	least := "100"
 	paid := OrderStatusPaid
+	newest := SortOrderDesc
+	initial := after == nil
+	var orderBy []OrdersOrderBy
+	if initial {
+		orderBy = []OrdersOrderBy{{CreatedAt: &newest}}
+	}
 	events, _, err := PaidOrders(ctx, client, &OrdersWhere{
 		Status: &OrderStatusWhere{Eq: &paid},
 		Amount: &DecimalWhere{Gt: &least},
-	})
+	}, &initial, orderBy, after)
 	return events, err
 }

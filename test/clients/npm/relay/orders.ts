@@ -1,12 +1,11 @@
 declare function graphql(text: TemplateStringsArray): unknown
 
 export const subscription = graphql`
-  subscription ordersSubscription($where: OrdersWhere) {
-    ordersChanged(where: $where) {
-      kind
-      key
-      new { id status amount ...orders_row }
-      old { id }
+  subscription ordersSubscription($where: OrdersWhere, $orderBy: [OrdersOrderBy!], $after: Cursor) {
+    ordersBatch(where: $where, initial: true, orderBy: $orderBy, after: $after) {
+      synced
+      cursor
+      changes { kind key new { id status amount ...orders_row } old { id } }
     }
   }
 `

@@ -2,10 +2,11 @@ import type { ResultOf, VariablesOf } from '@graphql-typed-document-node/core'
 import { graphql } from './gql/index.js'
 
 const PaidOrders = graphql(`
-  subscription PaidOrders($where: OrdersWhere) {
-    ordersChanged(where: $where) {
+  subscription PaidOrders($where: OrdersWhere, $initial: Boolean, $orderBy: [OrdersOrderBy!], $limit: Int, $after: Cursor) {
+    ordersChanged(where: $where, initial: $initial, orderBy: $orderBy, limit: $limit, after: $after) {
       kind
       key
+      cursor
       changedFields
       new { id status amount tags payload createdAt }
       old { id }
@@ -14,12 +15,19 @@ const PaidOrders = graphql(`
 `)
 
 const variables: VariablesOf<typeof PaidOrders> = {
+  initial: true, orderBy: [{ createdAt: 'DESC' }, { note: 'ASC_NULLS_FIRST' }], limit: 100,
   where: { status: { in: ['paid', 'in_transit'] }, amount: { gte: 10.5 }, or: [{ note: { like: '%x' } }, { tags: { hasAny: ['a'] } }] },
 }
 
+let after: string | null = null
+
+export const further = (): VariablesOf<typeof PaidOrders> => ({ where: variables.where, after })
+
 export function show(event: ResultOf<typeof PaidOrders>): string {
-  const { kind, new: row, old } = event.ordersChanged
+  const { kind, new: row, old, cursor } = event.ordersChanged
+  after = cursor ?? after
   switch (kind) {
+    case 'INITIAL':
     case 'INSERT':
     case 'UPDATE': {
       const id: string = row!.id
@@ -29,6 +37,7 @@ export function show(event: ResultOf<typeof PaidOrders>): string {
     case 'DELETE':
       return old!.id
     case 'TRUNCATE':
+    case 'SYNCED':
       return ''
     default: {
       const never: never = kind

@@ -23,6 +23,7 @@ const maxOrder = 1_000_000
 type history struct {
 	pool  *pgxpool.Pool
 	slots chan struct{}
+	rows  chan struct{} // of them, those that may be held for as long as somebody takes to read the rows of a table
 
 	orders    *shelf[orderKey, []int64] // canonical; nil: that of seq
 	ticks     *shelf[change.Stamp, *change.Tick]
@@ -43,8 +44,9 @@ const (
 )
 
 func newHistory(pool *pgxpool.Pool, poolSize int32) *history {
+	slots := max(1, poolSize-2)
 	return &history{
-		pool: pool, slots: make(chan struct{}, max(1, poolSize-2)),
+		pool: pool, slots: make(chan struct{}, slots), rows: make(chan struct{}, max(1, slots/2)),
 		orders:    newShelf[orderKey, []int64](keptOrders),
 		ticks:     newShelf[change.Stamp, *change.Tick](keptTicks),
 		intervals: newShelf[intervalKey, *interval](keptIntervals),

@@ -37,15 +37,19 @@ var (
 func (s *Source) Rows(ctx context.Context, q *change.Query, limit int, page func([]change.Change) error) (change.Cursor, error) {
 	h := s.history
 	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
+	case h.rows <- struct{}{}:
+		defer func() { <-h.rows }()
 	case <-ctx.Done():
 		return change.Cursor{}, ctx.Err()
 	}
+	leave, err := h.enter(ctx)
+	if err != nil {
+		return change.Cursor{}, err
+	}
+	defer leave()
 	ctx, cancel := context.WithTimeoutCause(ctx, rowsTimeout, unreadable(nil, "reading the rows took longer than %v", rowsTimeout))
 	defer cancel()
 	pages := rowPages{limit: min(max(limit, 1), maxPage), page: page}
-	var err error
 	for range rowsTries {
 		var cursor change.Cursor
 		if cursor, err = readRows(ctx, h.pool, q, &pages); err == nil {
@@ -101,38 +105,22 @@ type rowsReader struct {
 	conn   *pgx.Conn
 	moment rowsMoment
 	table  rowTable
+	ran    bool // users' code
 }
 
 // rowsSettings begin the transaction's snapshot. Names are those of Postgres, and values look as they do in images. A policy that would
-// hide rows is an error. The planner computes nothing of what the table's owner may have put into its constraints.
+// hide rows is an error.
 const rowsSettings = `
 	select pg_catalog.set_config(s.name, s.value, true)
-	from (values ('search_path', 'pg_catalog, pg_temp'), ('row_security', 'off'), ('constraint_exclusion', 'off'), ('jit', 'off'),
+	from (values ('search_path', 'pg_catalog, pg_temp'), ('row_security', 'off'), ('jit', 'off'),
 	             ('timezone', 'UTC'), ('datestyle', 'ISO, YMD'), ('intervalstyle', 'postgres'), ('bytea_output', 'hex'),
 	             ('extra_float_digits', '1'), ('lc_monetary', 'C'), ('quote_all_identifiers', 'off'),
 	             ('lock_timeout', '10s'), ('statement_timeout', '300s'), ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0')) s (name, value)
 	where s.name <> 'transaction_timeout' or pg_catalog.current_setting('server_version_num')::integer >= 170000`
 
 func (r *rowsReader) read(ctx context.Context, q *change.Query, pages *rowPages) error {
-	var batch pgx.Batch
-	batch.Queue(beginTransaction)
-	batch.Queue(rowsSettings)
-	r.moment.queue(&batch)
-	batch.Queue(selectTable, int32(q.Watch)).Query(func(rows pgx.Rows) (err error) {
-		r.table, err = scanTable(rows, q.Watch)
+	if err := r.begin(ctx, q); err != nil {
 		return err
-	})
-	batch.Queue(selectColumns, int32(q.Watch)).Query(r.table.scanColumns)
-	if err := r.conn.SendBatch(ctx, &batch).Close(); err != nil {
-		return err
-	}
-	if r.moment.standby {
-		return errStandby
-	}
-	if r.moment.tick != nil {
-		if err := r.moment.readMarks(ctx, r.conn); err != nil {
-			return err
-		}
 	}
 	if !r.moment.fit() {
 		r.end(ctx)
@@ -152,6 +140,29 @@ func (r *rowsReader) read(ctx context.Context, q *change.Query, pages *rowPages)
 		return r.table.explain(err)
 	}
 	return pages.flush()
+}
+
+// begin begins the transaction, and finds what its snapshot knows of the history and of the table.
+func (r *rowsReader) begin(ctx context.Context, q *change.Query) error {
+	var batch pgx.Batch
+	batch.Queue(beginTransaction)
+	batch.Queue(rowsSettings)
+	r.moment.queue(&batch)
+	batch.Queue(selectTable, int32(q.Watch)).Query(func(rows pgx.Rows) (err error) {
+		r.table, err = scanTable(rows, q.Watch)
+		return err
+	})
+	batch.Queue(selectColumns, int32(q.Watch)).Query(r.table.scanColumns)
+	if err := r.conn.SendBatch(ctx, &batch).Close(); err != nil {
+		return err
+	}
+	if r.moment.standby {
+		return errStandby
+	}
+	if r.moment.tick == nil {
+		return nil
+	}
+	return r.moment.readMarks(ctx, r.conn)
 }
 
 // tableIsSame looks, with the table locked, whether it is still the one that the snapshot knows: its name and its columns' names,
@@ -187,24 +198,18 @@ func (r *rowsReader) hold(ctx context.Context) error {
 func (r *rowsReader) stream(ctx context.Context, query *rowsQuery, pages *rowPages, q *change.Query) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t := &r.table
-	tenants := map[string]string{}
-	for _, name := range q.Tenants {
-		tenants[name] = name
-	}
-	images := newImageMaker(t.columns)
+	r.ran = r.table.foreign()
+	images := newImageMaker(r.table.columns)
 	rows := r.conn.PgConn().ExecParams(ctx, query.sql, query.values, query.types, nil, nil)
 	for rows.NextRow() {
-		c := change.Change{Op: change.Insert, Topic: change.Topic{Watch: q.Watch}, Shared: t.shared}
+		c := change.Change{Op: change.Insert, Topic: change.Topic{Watch: q.Watch}, Shared: r.table.shared}
 		values := rows.Values()
-		if t.tenant != "" {
-			last := len(values) - 1
-			c.Tenant = tenants[string(values[last])]
-			values = values[:last]
+		c.Tenant, values = query.tenant(values)
+		if c.Unserializable = query.tooLarge(values); !c.Unserializable {
+			var ok bool
+			c.New, ok = images.image(values)
+			c.Unserializable = !ok
 		}
-		var ok bool
-		c.New, ok = images.image(values)
-		c.Unserializable = !ok
 		if err := pages.add(c); err != nil {
 			cancel() // the rest is not read to its end
 			_, _ = rows.Close()
@@ -221,7 +226,7 @@ func (r *rowsReader) end(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	switch {
 	case r.conn.IsClosed():
-	case r.table.foreign():
+	case r.ran:
 		closeConn(r.conn)
 	case r.conn.PgConn().TxStatus() != 'I':
 		ctx, cancel := context.WithTimeout(ctx, smallTimeout)

@@ -85,20 +85,14 @@ func (m *rowsMoment) readMarks(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // enterHistory does what a fit moment needs: it begins the era, and makes a tick if there is none newer than the one given.
-// Each is a transaction of its own.
 func enterHistory(ctx context.Context, conn *pgx.Conn, than *change.Tick) error {
+	if _, err := enter(ctx, conn); err != nil {
+		return err
+	}
 	var after *int64
 	if than != nil {
 		after = &than.ID
 	}
-	var batch pgx.Batch
-	for _, do := range []struct {
-		sql  string
-		args []any
-	}{{"select notifyql.enter()", nil}, {"select notifyql.tick($1)", []any{after}}} {
-		batch.Queue("begin isolation level read committed, read write")
-		batch.Queue(do.sql, do.args...)
-		batch.Queue("commit")
-	}
-	return conn.SendBatch(ctx, &batch).Close()
+	var newest int64
+	return inWriting(ctx, conn, makeTick, &newest, after)
 }

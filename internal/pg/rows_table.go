@@ -23,6 +23,7 @@ type rowTable struct {
 	tenantType   uint32
 	columns      []rowColumn // those that are seen
 	key          []string    // the primary key's columns that are seen
+	large        bool        // its values may be of many megabytes
 }
 
 // rowColumn is a column of it.
@@ -32,6 +33,7 @@ type rowColumn struct {
 	as      written
 	sql     string // the value, given the column
 	text    bool   // it is ordered as text
+	size    string // of its text, in bytes, given the column; empty: it is never very large, or that can't be told cheaply
 	foreign bool   // its conversion runs users' code
 }
 
@@ -41,6 +43,9 @@ const (
 	select c.oid, n.nspname, c.relname, c.relkind::text, w.confirmed and w.rel = w.rel_oid, w.shared,
 	       coalesce(a.attname, ''), coalesce(a.atttypid, 0),
 	       exists (select from pg_partition_tree(c.oid) t join pg_class k on k.oid = t.relid where k.relkind = 'f'),
+	       -- a text of 256 MB that is compressed as well as it can be
+	       exists (select from (select c.oid union select relid from pg_partition_tree(c.oid)) t (oid) join pg_class k using (oid)
+	                where k.reltoastrelid <> 0 and pg_relation_size(k.reltoastrelid) > 500000),
 	       row_security_active(c.oid), notifyql.server_role()::text, current_user::text
 	from notifyql.watch w
 	left join pg_class c on c.oid = w.rel
@@ -92,7 +97,7 @@ func scanTable(rows pgx.Rows, watch change.WatchID) (t rowTable, err error) {
 	var schema, name, kind pgtype.Text
 	var confirmed, foreign, secured *bool
 	var server, login string
-	if err := rows.Scan(&oid, &schema, &name, &kind, &confirmed, &t.shared, &t.tenant, &tenantType, &foreign, &secured, &server, &login); err != nil {
+	if err := rows.Scan(&oid, &schema, &name, &kind, &confirmed, &t.shared, &t.tenant, &tenantType, &foreign, &t.large, &secured, &server, &login); err != nil {
 		return t, err
 	}
 	t.oid, t.schema, t.name, t.tenantType = oid.Uint32, schema.String, name.String, tenantType.Uint32
@@ -136,6 +141,12 @@ func (t *rowTable) scanColumns(rows pgx.Rows) error {
 		}
 		name := pgx.Identifier{c.name}.Sanitize()
 		c.text = slices.Contains(textTypes, typ)
+		switch typ {
+		case pgtype.TextOID, pgtype.VarcharOID:
+			c.size = "octet_length(" + name + ")::bigint"
+		case pgtype.ByteaOID:
+			c.size = "octet_length(" + name + ")::bigint * 2"
+		}
 		c.sql = name
 		switch {
 		case virtual:
@@ -188,20 +199,52 @@ func (t *rowTable) foreign() bool {
 	return slices.ContainsFunc(t.columns, func(c rowColumn) bool { return c.foreign })
 }
 
-// rowsAlias is how the table is called in its query. No condition has a column of this name.
-const rowsAlias = `"notifyql rows"`
+// Names in the query of rows. A table that has a column by the second one can't be read.
+const (
+	rowsAlias = `"notifyql rows"`
+	tooLarge  = `"notifyql too large"`
+)
 
-// rowsQuery is a query for rows of a table: in its answer, the columns' values, but for those that do not come, and then the tenant.
+// rowsQuery is a query for rows of a table. In its answer are the columns' values, but for those that do not come, then
+// whether they are too large, if that is looked at, and then the tenant, unless it is the same for all.
 type rowsQuery struct {
-	sql    string
-	values [][]byte // of the parameters, as text
-	types  []uint32 // of the parameters; 0: to be found out
+	sql     string
+	values  [][]byte // of the parameters, as text
+	types   []uint32 // of the parameters; 0: to be found out
+	sizes   bool     // whether they are too large is looked at
+	tenants []string // whose rows they are; nil: everybody's
 }
 
 func (q *rowsQuery) parameter(value string, oid uint32) string {
 	q.values = append(q.values, []byte(value))
 	q.types = append(q.types, oid)
 	return "$" + strconv.Itoa(len(q.values))
+}
+
+// tenant takes the tenant off the values of a row.
+func (q *rowsQuery) tenant(values [][]byte) (tenant string, rest [][]byte) {
+	switch len(q.tenants) {
+	case 0:
+		return "", values
+	case 1:
+		return q.tenants[0], values
+	}
+	last := len(values) - 1
+	i, _ := slices.BinarySearchFunc(q.tenants, values[last], func(a string, b []byte) int {
+		switch {
+		case a < string(b):
+			return -1
+		case a > string(b):
+			return 1
+		}
+		return 0
+	})
+	return q.tenants[i], values[:last]
+}
+
+// tooLarge reports whether a row has no image for its size. Its large values are not among the others then.
+func (q *rowsQuery) tooLarge(values [][]byte) bool {
+	return q.sizes && string(values[len(values)-1]) == "t"
 }
 
 // query makes the query of the rows that q asks for; none is true if there can't be any. The conversions are outside of what
@@ -226,25 +269,29 @@ func (t *rowTable) query(q *change.Query) (rq rowsQuery, none bool, err error) {
 	if q.Where != "" {
 		where = append(where, "("+q.Where+")")
 	}
-
-	var inner, outer []string
-	for i := range t.columns {
-		if c := &t.columns[i]; c.as != asNull {
-			inner = append(inner, pgx.Identifier{c.name}.Sanitize())
-			outer = append(outer, c.sql)
-		}
-	}
-	if t.tenant != "" {
-		outer = append(outer, "concat("+pgx.Identifier{t.tenant}.Sanitize()+")")
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "select %s from (select %s from %s as %s", strings.Join(outer, ", "), strings.Join(inner, ", "), t.from(), rowsAlias)
-	if len(where) > 0 {
-		b.WriteString(" where " + strings.Join(where, " and "))
-	}
 	order, err := t.orderBy(q)
 	if err != nil {
 		return rq, false, err
+	}
+
+	var inner, outer, sizes []string
+	for i := range t.columns {
+		c := &t.columns[i]
+		if c.as == asNull {
+			continue
+		}
+		inner = append(inner, pgx.Identifier{c.name}.Sanitize())
+		if t.large && c.size != "" {
+			sizes = append(sizes, "coalesce("+c.size+", 0)")
+			outer = append(outer, "case when not "+tooLarge+" then "+c.sql+" end")
+		} else {
+			outer = append(outer, c.sql)
+		}
+	}
+	var b strings.Builder
+	b.WriteString("select " + strings.Join(inner, ", ") + " from " + t.from() + " as " + rowsAlias)
+	if len(where) > 0 {
+		b.WriteString(" where " + strings.Join(where, " and "))
 	}
 	if len(order) > 0 {
 		b.WriteString(" order by " + strings.Join(order, ", "))
@@ -252,8 +299,15 @@ func (t *rowTable) query(q *change.Query) (rq rowsQuery, none bool, err error) {
 	if q.Limit > 0 {
 		b.WriteString(" limit " + strconv.FormatInt(q.Limit, 10))
 	}
-	b.WriteString(") " + rowsAlias)
-	rq.sql = b.String()
+	from := "(" + b.String() + ") " + rowsAlias
+	if rq.sizes = len(sizes) > 0; rq.sizes {
+		from = "(select *, " + strings.Join(sizes, " + ") + " > " + strconv.Itoa(maxImage) + " as " + tooLarge + " from " + from + " offset 0) " + rowsAlias
+		outer = append(outer, tooLarge)
+	}
+	if len(rq.tenants) > 1 {
+		outer = append(outer, "concat("+pgx.Identifier{t.tenant}.Sanitize()+")")
+	}
+	rq.sql = "select " + strings.Join(outer, ", ") + " from " + from
 	return rq, false, nil
 }
 
@@ -309,6 +363,8 @@ func isInt(name string) bool {
 // least the same rows lets it be used.
 func (t *rowTable) ofTenants(q *rowsQuery, tenants []string) string {
 	tenants = slices.DeleteFunc(slices.Clone(tenants), func(name string) bool { return name == "" || strings.IndexByte(name, 0) >= 0 })
+	slices.Sort(tenants)
+	tenants = slices.Compact(tenants)
 	name := pgx.Identifier{t.tenant}.Sanitize()
 	if t.tenant == "" {
 		return ""
@@ -326,7 +382,7 @@ func (t *rowTable) ofTenants(q *rowsQuery, tenants []string) string {
 	case pgtype.TextOID, pgtype.VarcharOID:
 		condition = name + " = any(" + q.parameter(arrayText(tenants), pgtype.TextArrayOID) + ") and "
 	}
-	if len(tenants) == 0 {
+	if q.tenants = tenants; len(tenants) == 0 {
 		return ""
 	}
 	return condition + "concat(" + name + `) collate "C" = any(` + q.parameter(arrayText(tenants), pgtype.TextArrayOID) + ")"

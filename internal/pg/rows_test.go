@@ -1,7 +1,9 @@
 package pg
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,6 +87,128 @@ func TestRowsAreAsCaptured(t *testing.T) {
 	for _, c := range rows {
 		if c.Op != change.Insert || c.Tenant != "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11" || c.Shared || c.Topic.Watch != id || c.XID != 0 || c.Seq != 0 {
 			t.Errorf("a row is %+v", c)
+		}
+	}
+}
+
+// The order is the one asked for: text by its bytes, nulls where they shall be, the primary key in the end. So is the limit.
+func TestRowsInOrder(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, `create type mood as enum ('z', 'a'); create domain word as text;
+		create table r (k2 text, t text collate "en-x-icu", c char(4), w word, n numeric, i int, d double precision, m mood, at timestamptz, b bytea, u uuid, k1 int, primary key (k1, k2));
+		insert into r select chr(97 + g::int % 3), t, t, t, n, i, d, m, '2024-01-01'::timestamptz + i * interval '1 hour', decode(lpad(to_hex(i + 10), 4, '0'), 'hex'), md5(i::text)::uuid, g
+		from unnest(array['b', 'B', 'a', 'Ä', 'ab', 'a b', '', null, '😀', '10', '9'], array[1.5, 'NaN', -1, 1e30, null, 0, 1.50, 2, 2, 2, 10],
+		            array[3, -3, 0, 3, 3, null, 1, 2, 9, 10, 0], array['NaN', '-Infinity', '0', '-0', null, 1e308, 1, 2, 3, 4, 'Infinity']::float8[],
+		            array['a', 'z', null, 'a', 'z', 'a', 'z', 'a', 'z', 'a', 'z']::mood[]) with ordinality x (t, n, i, d, m, g)`)
+	id := watch(t, db, `'r', shared => true`)
+	s := testSource(t, db)
+	for _, by := range [][]change.OrderBy{
+		nil,
+		{{Column: "k1"}},
+		{{Column: "k1", Descending: true}},
+		{{Column: "t"}},
+		{{Column: "t", Descending: true}},
+		{{Column: "t", NullsFirst: true}},
+		{{Column: "c", Descending: true, NullsFirst: true}},
+		{{Column: "w"}},
+		{{Column: "n"}},
+		{{Column: "n", Descending: true}},
+		{{Column: "i", NullsFirst: true}},
+		{{Column: "d"}},
+		{{Column: "m"}, {Column: "t", Descending: true}},
+		{{Column: "at"}},
+		{{Column: "b"}},
+		{{Column: "u"}},
+		{{Column: "i"}, {Column: "k2", Descending: true}, {Column: "n"}},
+	} {
+		for _, limit := range []int64{0, 1, 4, 100} {
+			var order []string
+			for _, o := range by {
+				term := o.Column
+				if strings.Contains(" t c w k2 ", " "+o.Column+" ") {
+					term = `convert_to(` + o.Column + `::text, 'UTF8')` // its bytes
+				}
+				order = append(order, fmt.Sprintf("%s %s nulls %s", term, map[bool]string{true: "desc"}[o.Descending], map[bool]string{true: "first", false: "last"}[o.NullsFirst]))
+			}
+			want := one[string](t, db, `select string_agg(image, e'\n' order by place) from (select row_to_json(r)::text as image, row_number() over (order by `+
+				strings.Join(append(order, "k1", "k2"), ", ")+`) as place from r) x where place <= $1 or $1 = 0`, limit)
+			rows, _, err := rowsOf(t, s, change.Query{Watch: id, OrderBy: by, Limit: limit})
+			got := strings.TrimSpace(news(rows))
+			if len(by) == 0 && limit == 0 {
+				got, want = sorted(got), sorted(want)
+			}
+			if err != nil || got != want {
+				t.Errorf("%+v, limit %d: %v, got\n%s\nwant\n%s", by, limit, err, got, want)
+			}
+		}
+	}
+	for _, column := range []string{"nothing", "notifyql rows", "ctid", `"; drop table r`} {
+		if _, _, err := rowsOf(t, s, change.Query{Watch: id, OrderBy: []change.OrderBy{{Column: column}}}); !errors.Is(err, change.ErrUnreadable) {
+			t.Errorf("by %q: %v", column, err)
+		}
+	}
+}
+
+func sorted(lines string) string {
+	list := strings.Split(lines, "\n")
+	slices.Sort(list)
+	return strings.Join(list, "\n")
+}
+
+// A condition is on the table's columns and on nothing else.
+func TestRowsWhere(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, `create table r (id int primary key, v text, gone text); insert into r values (1, 'a'), (2, 'b'), (3, null)`)
+	id := watch(t, db, `'r', shared => true`)
+	s := testSource(t, db)
+	for _, c := range []struct {
+		where string
+		args  []any
+		want  string
+	}{
+		{`"v" = $1::text`, []any{"a"}, "1"},
+		{`"v" = $1::text or "id" = $2::text::int8`, []any{"a", "2"}, "1 2"},
+		{`not ("v" = $1::text)`, []any{"a"}, "2"},
+		{`"v" is null`, nil, "3"},
+		{`"v" = $1::text`, []any{"' or true --"}, ""},
+		{`true) or (true`, nil, "1 2 3"},
+	} {
+		rows, _, err := rowsOf(t, s, change.Query{Watch: id, Where: c.where, Args: c.args, OrderBy: []change.OrderBy{{Column: "id"}}})
+		var got []string
+		for _, r := range rows {
+			got = append(got, strings.SplitN(string(r.New), ",", 2)[0][len(`{"id":`):])
+		}
+		if err != nil || strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %v, %v", c.where, got, err)
+		}
+	}
+	db.Exec(t, `alter table r drop gone`)
+	for _, where := range []string{`"gone" is null`, `"id"::text::int / 0 = 1`, `"v"::int = 1`, `relname = 'r'`, `n.nspname is null`} {
+		if rows, _, err := rowsOf(t, s, change.Query{Watch: id, Where: where}); !errors.Is(err, change.ErrUnreadable) {
+			t.Errorf("%s: %d rows, %v", where, len(rows), err)
+		}
+	}
+	if _, _, err := rowsOf(t, s, change.Query{Watch: id, Where: `"id" = $1`, Args: []any{1}}); err == nil || errors.Is(err, change.ErrUnreadable) {
+		t.Error(err)
+	}
+}
+
+// Of a partitioned table the rows of all partitions are read; of one that others inherit from, only its own, whose changes arrive.
+func TestRowsOfPartitions(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, `create table p (id int, v text) partition by range (id); create table p1 partition of p for values from (0) to (10);
+		create table p2 partition of p for values from (10) to (20) partition by range (id); create table p3 partition of p2 for values from (10) to (15);
+		insert into p values (1, 'a'), (11, 'b'); create table parent (id int); insert into parent values (1)`)
+	p, parent := watch(t, db, `'p', shared => true`), watch(t, db, `'parent', shared => true`)
+	db.Exec(t, `create table child () inherits (parent); insert into child values (2)`)
+	s := testSource(t, db)
+	for id, want := range map[change.WatchID]string{p: `{"id":1,"v":"a"}` + "\n" + `{"id":11,"v":"b"}`, parent: `{"id":1}`} {
+		rows, _, err := rowsOf(t, s, change.Query{Watch: id})
+		if err != nil || sorted(strings.TrimSpace(news(rows))) != want {
+			t.Errorf("%s, %v", news(rows), err)
 		}
 	}
 }

@@ -16,7 +16,7 @@ type client struct {
 	cursor string // empty: begins where a node is
 	state  byte
 	at     *server
-	came   int // when
+	ticket int // of joining
 
 	target  change.Cursor // catching up goes to here
 	place   int           // in the tail: of the next entry
@@ -46,22 +46,23 @@ func (cl *client) moves(out []move, i int) []move {
 	switch cl.state {
 	case away:
 		for n, s := range cl.c.servers {
-			if s.pos != nil {
+			if s.place() != nil {
 				out = append(out, move{mAttach, 100*i + n})
 			}
 		}
 		return out
 	case joining:
 	default:
-		reads := len(cl.page) == 0 && (cl.state == catching || cl.place < cl.at.end() && cl.entry().Stub != nil)
+		reads := len(cl.page) == 0 && cl.at.era() == cl.c.w.Era && (cl.state == catching || cl.place < cl.at.end() && cl.entry().Stub != nil)
 		switch {
 		case cl.unread || cl.c.bugs.checkedFirst && reads && !cl.checked:
 			out = append(out, move{mCheck, 100 * i})
+		case cl.at.era() != cl.c.w.Era && cl.state == live: // what it takes now may be gone, and it is told so then
 		case len(cl.page) > 0:
 			out = append(out, move{mTake, 100 * i})
 		case reads:
 			out = append(out, move{mPage, 100 * i})
-		case cl.place < cl.at.end():
+		case cl.state == live && cl.place < cl.at.end() && cl.entry().Stub == nil:
 			out = append(out, move{mTake, 100 * i})
 		}
 	}
@@ -96,16 +97,21 @@ func (cl *client) attach(s *server) {
 	case cl.cursor == "":
 		cl.fresh()
 	case cl.c.bugs.noJoin:
-		cl.follow(s)
+		cl.follow(s, s.place())
 	default:
-		cl.state, cl.came = joining, cl.c.steps
-		s.wantSweep()
+		s.tickets++
+		cl.state, cl.ticket = joining, s.tickets
+		s.emit(Joining{Ticket: cl.ticket})
 	}
 }
 
 // follow begins to catch up with where s is now, if the cursor is good. It was made in an era that may be over.
-func (cl *client) follow(s *server) {
-	cl.state, cl.target, cl.place, cl.inEntry = catching, s.pos.Point().Cursor(), s.end(), 0
+func (cl *client) follow(s *server, to *change.Point) {
+	cl.state, cl.target, cl.place, cl.inEntry = catching, to.Cursor(), s.end(), 0
+	if cl.target.Era != cl.c.w.Era { // another has begun: the node will find out
+		cl.attach(s)
+		return
+	}
 	if cl.basis = cl.cursor; cl.judge() {
 		c := cl.parse()
 		c.Era = cl.c.w.Era
@@ -116,7 +122,7 @@ func (cl *client) follow(s *server) {
 // fresh begins where the node is.
 func (cl *client) fresh() {
 	w, s := cl.c.w, cl.at
-	cl.state, cl.place, cl.inEntry, cl.phantom = live, s.end(), 0, false
+	cl.state, cl.place, cl.inEntry, cl.phantom = live, s.end(), 0, s.oracle.phantom
 	cl.oracle = newOracle()
 	cl.oracle.grow(w)
 	for i := range w.Txs {
@@ -130,7 +136,7 @@ func (cl *client) fresh() {
 			cl.oracle.ver[l.Row] = max(cl.oracle.ver[l.Row], l.Ver)
 		}
 	}
-	cl.save(s.pos.Point().Cursor())
+	cl.save(s.place().Cursor())
 }
 
 // expired begins anew. It must have been for a reason.
@@ -138,6 +144,11 @@ func (cl *client) expired(why error) {
 	if !errors.Is(why, change.ErrCursorExpired) || !cl.c.dropped && !cl.phantom {
 		cl.c.fail("nothing is lost for the client, and yet: %v", why)
 	}
+	cl.anew()
+}
+
+// anew begins anew.
+func (cl *client) anew() {
 	cl.cursor = ""
 	s := cl.at
 	cl.leave()
@@ -147,6 +158,9 @@ func (cl *client) expired(why error) {
 
 // lose takes note of transactions that a crash undid.
 func (cl *client) lose(xids []change.XID) {
+	if cl.state == catching {
+		cl.page, cl.behind, cl.unread = nil, "", false
+	}
 	for _, x := range xids {
 		if i := int(x) - mvcctest.FirstXID; i < len(cl.oracle.got) {
 			cl.phantom = cl.phantom || cl.oracle.got[i] > 0
@@ -165,6 +179,10 @@ func (cl *client) check() {
 		return
 	}
 	cl.unread = false
+	if cl.c.w.Era != cl.target.Era && cl.target.Tick.ID != 0 || cl.target.Tick.ID == 0 && cl.at.era() != cl.c.w.Era {
+		cl.again()
+		return
+	}
 	wasCatching := cl.target.Tick.ID != 0
 	if !cl.c.bugs.checkedFirst && !cl.judge() {
 		return
@@ -178,6 +196,14 @@ func (cl *client) check() {
 			cl.c.fail("caught up at %+v, want %+v, from %s", cl.parse(), cl.target, cl.basis)
 		}
 		cl.target = change.Cursor{}
+	}
+}
+
+// again forgets the page that was read: the database lives another life.
+func (cl *client) again() {
+	cl.page, cl.behind = nil, ""
+	if cl.target.Tick.ID != 0 {
+		cl.attach(cl.at)
 	}
 }
 

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/mvcctest"
@@ -38,6 +39,8 @@ type clusterBugs struct {
 	beyondLost    bool // with the next tick, what was delivered and it does not see is forgotten
 	rightHere     bool // behind a place in the canonical order is taken to be: with a higher seq
 	checkedFirst  bool // what was dropped is looked at before the log is read
+	unverified    bool // a node goes on in another era without a look whether what it has dispatched is still there
+	notRewound    bool // or with a frontier that no tick vouches for
 	keptUnchecked bool // a page's place is the client's before it is known that nothing was gone when the page was read
 }
 
@@ -45,11 +48,10 @@ type clusterBugs struct {
 type server struct {
 	*node
 	c    *cluster
-	pos  *change.Position // nil until the first Opened
 	tail []entry
 	base int // so many entries were thrown away before tail
 
-	readAt int // the step in which the newest sweep was read
+	tickets int
 }
 
 // entry is a transaction, or a part of one, in the tail.
@@ -61,6 +63,9 @@ type entry struct {
 
 func (s *server) end() int { return s.base + len(s.tail) }
 
+// place is where the node is; nil before it is anywhere.
+func (s *server) place() *change.Point { return machineOf(s.m).Place() }
+
 func (c *cluster) fail(format string, args ...any) {
 	if c.err == nil {
 		c.err = fmt.Errorf(format, args...)
@@ -68,71 +73,48 @@ func (c *cluster) fail(format string, args ...any) {
 }
 
 func (c *cluster) start(i int) {
-	s := &server{node: newNode(c.w, New(), budget{drops: 1, failures: 1, beats: 3}), c: c}
-	s.stepped, s.trace = s.step, c.trace
+	m := New()
+	m.limits.beside = 2
+	s := &server{node: newNode(c.w, m, budget{drops: 1, failures: 1, beats: 3}), c: c}
+	s.bugs = driverBugs{unverified: c.bugs.unverified, notRewound: c.bugs.notRewound}
+	s.stepped, s.joined, s.trace = s.step, s.join, c.trace
 	c.servers[i] = s
 }
 
-// step takes to the tail what the machine gave, and moves the position on.
+// step takes to the tail what the machine gave.
 func (s *server) step(in Input, txns []change.Txn) {
 	w := s.c.w
-	swept, answer := in.(Swept)
-	whole := map[change.XID]bool{}
-	if answer {
-		for _, t := range swept.Txns {
-			whole[t.XID] = true
+	if o, ok := in.(Opened); ok && o.Gone {
+		if !s.c.dropped && !s.lied {
+			s.c.fail("nothing is lost for the node, and yet its subscribers are told so")
 		}
-	}
-	if o, ok := in.(Opened); ok && s.pos == nil {
-		s.begin(o.Snapshot)
+		s.base += len(s.tail)
+		s.tail = nil
+		for _, cl := range s.c.clients {
+			if cl.at == s && cl.state != away {
+				cl.anew()
+			}
+		}
 	}
 	for _, t := range txns {
-		e := entry{Txn: t}
-		tx := &w.Txs[w.Index(t.XID)]
-		m := w.Mark(tx)
-		if !whole[t.XID] {
-			last := w.Change(t.LastSeq())
-			m = change.MarkOf(&last)
-		}
-		e.before = s.pos.Dispatched(m, whole[t.XID]).Cursor()
-		e.after = s.pos.Point().Cursor()
+		e := entry{Txn: t, before: t.Before.Cursor()}
+		e.after = e.before.Past(w.Mark(&w.Txs[w.Index(t.XID)]))
 		s.tail = append(s.tail, e)
 	}
-	if answer && !swept.More && !s.void {
-		s.pos.Swept(swept.Snapshot, w.NewestTick(swept.Snapshot))
-		s.c.joined(s, swept.Snapshot)
-	}
-	if s.c.bugs.tickHeardOf && s.pos != nil {
-		s.pos.Swept(change.Snapshot{}, w.Tick(int64(len(w.Ticks))))
-	}
-}
-
-// begin makes the first position: a tick visible in the snapshot, and what of the log the snapshot sees and the tick does not.
-func (s *server) begin(snap change.Snapshot) {
-	w := s.c.w
-	tick := w.NewestTick(snap)
-	var done []change.Mark
-	for i := range w.Txs {
-		if t := &w.Txs[i]; w.Readable(t) && snap.Sees(t.XID) && !tick.Snapshot.Sees(t.XID) {
-			done = append(done, w.Mark(t))
+	if m := machineOf(s.m); s.c.bugs.tickHeardOf && m.pos != nil {
+		if t := w.Tick(int64(len(w.Ticks))); t != nil {
+			m.pos.Swept(change.Snapshot{}, t)
 		}
 	}
-	s.pos = change.NewPosition(w.Era, *tick, done)
 }
 
-// wantSweep makes the machine sweep, if none is under way, as a heartbeat does that says something has moved.
-func (s *server) wantSweep() {
-	s.emit(Beat{LastSeq: -int64(s.c.steps), Snapshot: s.w.Snapshot()})
-}
-
-// awaited reports whether somebody waits for a sweep.
-func (s *server) awaited() bool {
+// join lets those go on who wait for a sweep of s that began after they came.
+func (s *server) join(j Joined) {
 	for _, cl := range s.c.clients {
-		if cl.at == s && cl.state == joining {
-			return true
+		if cl.at == s && cl.state == joining && cl.ticket <= j.Ticket {
+			cl.follow(s, j.At)
 		}
 	}
-	return false
 }
 
 // overflow throws the older half of the tail away.
@@ -142,15 +124,6 @@ func (s *server) overflow() {
 	for _, cl := range s.c.clients {
 		if cl.at == s && cl.state >= catching && cl.place < s.base {
 			cl.attach(s)
-		}
-	}
-}
-
-// joined lets those go on who wait for a sweep of s under a snapshot of after they came.
-func (c *cluster) joined(s *server, snap change.Snapshot) {
-	for _, cl := range c.clients {
-		if cl.at == s && cl.state == joining && cl.came < s.readAt {
-			cl.follow(s)
 		}
 	}
 }
@@ -167,7 +140,7 @@ func (c *cluster) moves(out []move) []move {
 	}
 	if c.w.Ticking() {
 		out = append(out, move{mTicked, 0})
-	} else if c.faults.ticks > 0 || !ready {
+	} else if c.faults.ticks > 0 || !ready || c.wantsTick() {
 		out = append(out, move{mTick, 0})
 	}
 	if !ready {
@@ -182,7 +155,7 @@ func (c *cluster) moves(out []move) []move {
 		if c.faults.overflows > 0 && len(s.tail) > 0 {
 			out = append(out, move{mOverflow, 100 * i})
 		}
-		if c.faults.restarts > 0 && s.pos != nil {
+		if c.faults.restarts > 0 && s.place() != nil {
 			out = append(out, move{mRestart, 100 * i})
 		}
 	}
@@ -197,9 +170,16 @@ func (c *cluster) moves(out []move) []move {
 		}
 	}
 	if c.faults.crashes > 0 {
-		out = append(out, move{mCrash, len(c.w.Ends)}, move{mCrash, max(0, len(c.w.Ends)-2)})
+		for _, survive := range []int{0, 1} {
+			out = append(out, move{mCrash, 2*len(c.w.Ends) + survive}, move{mCrash, 2*max(0, len(c.w.Ends)-2) + survive})
+		}
 	}
 	return out
+}
+
+// wantsTick reports whether a node has asked for a tick.
+func (c *cluster) wantsTick() bool {
+	return slices.ContainsFunc(c.servers, func(s *server) bool { return s.ticking })
 }
 
 // nobodyMisses reports whether all nodes have dispatched what is in the log up to seq.
@@ -246,10 +226,18 @@ func (c *cluster) do(mv move) {
 	case mVictim:
 		w.Victim(mv.n)
 	case mTick:
-		c.faults.ticks--
+		if !c.wantsTick() {
+			c.faults.ticks--
+		}
 		w.BeginTick()
 	case mTicked:
 		w.CommitTick()
+		for _, s := range c.servers {
+			if s.ticking {
+				s.ticking = false
+				s.emit(Ticked{})
+			}
+		}
 	case mAttach:
 		c.clients[i].attach(c.servers[n])
 	case mPage:
@@ -273,16 +261,9 @@ func (c *cluster) do(mv move) {
 		w.Drop(int64(mv.n))
 	case mCrash:
 		c.faults.crashes--
-		c.crash(mv.n)
+		c.crash(mv.n/2, mv.n%2 == 1)
 	default:
-		s := c.servers[i]
-		if mv.kind == mRead {
-			s.readAt = c.steps
-		}
-		s.do(move{mv.kind, n})
-		if mv.kind == mPulse && s.awaited() {
-			s.beat.LastSeq = -int64(c.steps)
-		}
+		c.servers[i].do(move{mv.kind, n})
 	}
 	for _, s := range c.servers {
 		if s.err != nil {
@@ -300,15 +281,35 @@ func (c *cluster) restart(i int) {
 	c.start(i)
 }
 
-// crash ends the database's life and the nodes', which begin anew with the next one; where commits were lost, who had got
-// them has something that never was.
-func (c *cluster) crash(keep int) {
-	lost := c.w.Crash(keep)
-	for i := range c.servers {
-		c.restart(i)
+// crash ends the database's life. The nodes survive it, or end with it and begin anew with the next one. Where commits were
+// lost, who had got them has something that never was.
+func (c *cluster) crash(keep int, survive bool) {
+	for _, s := range c.servers {
+		if s.sweep.read && survive && c.steps%2 == 0 { // the answer was on its way
+			s.answer(0)
+		}
 	}
+	lost := c.w.Crash(keep)
 	for _, cl := range c.clients {
 		cl.lose(lost)
+	}
+	for i, s := range c.servers {
+		if !survive {
+			c.restart(i)
+			continue
+		}
+		s.lose()
+		s.oracle.crashed(c.w, lost)
+		s.dead, s.beatRead = false, false
+		if s.sweep.read {
+			id := s.sweep.id
+			s.sweep = asked{}
+			s.emit(SweepFailed{ID: id})
+		}
+		if s.ticking {
+			s.ticking = false
+			s.emit(Ticked{})
+		}
 	}
 }
 
@@ -355,3 +356,6 @@ func (c *cluster) atRest() bool {
 	}
 	return true
 }
+
+// era is the one up to which it is known that all that the node has dispatched is there.
+func (s *server) era() change.Era { return machineOf(s.m).pos.Era() }

@@ -28,9 +28,9 @@ type Machine struct {
 	pos     *change.Position // moves with f; nil: there are no places
 	era     change.Era       // in which f was made
 	check   *change.Point    // what stands for f is looked for in another era: nothing is dispatched until it is known
-	started bool // there was an Opened: f counts
-	up      bool // the listener listens; if not, there is a debt
-	debt    bool // a sweep must be begun before anything more is dispatched from notifications
+	started bool             // there was an Opened: f counts
+	up      bool             // the listener listens; if not, there is a debt
+	debt    bool             // a sweep must be begun before anything more is dispatched from notifications
 	sweep   sweep
 	sweeps  int // the ID given last
 
@@ -141,6 +141,9 @@ func (m *Machine) tick() {
 func (m *Machine) opened(in Opened) {
 	m.up, m.reopening, m.check = true, false, nil
 	if m.started && !in.Gone {
+		if m.pos != nil { // cursors that are given out before this are of the era before
+			m.pos.Enter(m.era)
+		}
 		m.connectionGone()
 		return
 	}
@@ -168,7 +171,6 @@ func (m *Machine) Enter(era change.Era) (check *change.Point) {
 		return nil
 	}
 	m.check = m.pos.Point()
-	m.pos.Enter(era)
 	// An xid that no tick vouches for may be given out again, to a transaction that logs this time.
 	m.f = m.pos.Frontier()
 	m.sweep = sweep{} // the answer would be of the life before

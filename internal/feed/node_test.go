@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -35,7 +36,10 @@ type node struct {
 	firstOpen bool // done
 
 	stepped func(in Input, txns []change.Txn) // if not nil, is told of each step
-	void    bool                              // the sweep that answers just now counts for nothing
+	joined  func(Joined)                      // if not nil, of each that is dispatched
+	ticking bool                              // the machine wants a tick
+	lied    bool                              // it has dispatched what a crash undid
+	gone    bool                              // what was dispatched in another era is not there any more
 
 	err   error
 	trace func(format string, args ...any) // nil: none
@@ -53,6 +57,8 @@ type asked struct {
 	from change.Frontier
 	read bool
 	late bool // the log was emptied, as the statement of snap says
+	era  change.Era
+	tick *change.Tick
 	snap change.Snapshot
 	txns []change.Txn
 }
@@ -64,6 +70,8 @@ type budget struct{ drops, deaths, failures, beats, expiries int }
 type driverBugs struct {
 	snapshotFirst bool // the snapshot is taken before LISTEN
 	snapshotLater bool // the sweep's rows are read in one statement, its snapshot taken in a later one
+	unverified    bool // in another era it is not looked whether what was dispatched is still there
+	notRewound    bool // in another era what the frontier's snapshot saw counts as dispatched, whoever has the xid now
 	runningUnread bool // the sweep does not read the transactions that the frontier's snapshot saw running
 }
 
@@ -180,11 +188,34 @@ func (n *node) do(mv move) {
 // listen registers behind what is visible already.
 func (n *node) listen() {
 	n.conn, n.sub, n.dead, n.reopen = listening, 0, false, false
+	n.gone = n.enter()
 	if n.bugs.snapshotFirst {
 		n.early = n.w.Snapshot()
 		return // LISTEN comes with the next move
 	}
 	n.pos = n.w.Listen()
+}
+
+// enter tells the machine in which era it is, and looks whether what it dispatched in another one is still there.
+func (n *node) enter() (gone bool) {
+	m := machineOf(n.m)
+	before := m.f.Clone()
+	at := m.Enter(n.w.Era)
+	if at == nil || n.bugs.unverified {
+		return false
+	}
+	if n.bugs.notRewound {
+		m.f = before
+	}
+	c := at.Cursor()
+	recheck, err := c.Check(n.w.Tick(c.Tick.ID), nil, n.w.Standing())
+	if err == nil && recheck {
+		err = recheckIn(n.w, &c)
+	}
+	if err == nil && n.oracle.phantom && n.err == nil {
+		n.err = errors.New("the node goes on with changes that a crash undid")
+	}
+	return err != nil
 }
 
 func (n *node) open() {
@@ -194,11 +225,26 @@ func (n *node) open() {
 		n.pos = n.w.Listen()
 	}
 	n.conn = open
-	if !n.firstOpen {
-		n.firstOpen = true
+	if !n.firstOpen || n.gone {
+		n.firstOpen, n.lied = true, n.oracle.phantom
+		n.oracle = newOracle()
 		n.oracle.start(n.w, snap)
 	}
-	n.emit(Opened{Snapshot: snap})
+	in := Opened{Snapshot: snap, Gone: n.gone}
+	if tick := n.w.NewestTick(snap); tick != nil {
+		in.Tick, in.Done = *tick, marksSince(n.w, snap, tick)
+	}
+	n.emit(in)
+}
+
+// marksSince are those of the logged transactions that snap sees and tick does not.
+func marksSince(w *mvcctest.World, snap change.Snapshot, tick *change.Tick) (done []change.Mark) {
+	for i := range w.Txs {
+		if t := &w.Txs[i]; w.Readable(t) && snap.Sees(t.XID) && !tick.Snapshot.Sees(t.XID) {
+			done = append(done, w.Mark(t))
+		}
+	}
+	return done
 }
 
 func (n *node) receive(count int) {
@@ -229,7 +275,14 @@ func (n *node) lose() {
 
 func (n *node) readSweep() {
 	a := &n.sweep
+	if a.era != n.w.Era && machineOf(n.m).pos != nil {
+		id := a.id
+		*a = asked{}
+		n.emit(SweepFailed{ID: id})
+		return
+	}
 	a.read, a.snap = true, n.w.Snapshot()
+	a.tick = n.w.NewestTick(a.snap)
 	from := a.from
 	if n.bugs.runningUnread {
 		from = change.NewFrontier(change.Snapshot{Xmin: from.Snapshot.Xmax, Xmax: from.Snapshot.Xmax})
@@ -246,7 +299,7 @@ func (n *node) answer(part int) {
 		n.expire()
 		return
 	}
-	in := Swept{ID: a.id, Snapshot: a.snap}
+	in := Swept{ID: a.id, Snapshot: a.snap, Tick: a.tick}
 	if part > 0 {
 		in.Txns, in.More = a.txns[:part:part], true
 		a.txns = a.txns[part:]
@@ -263,6 +316,9 @@ func (n *node) answer(part int) {
 // expire ends the sweep with what is to be given up.
 func (n *node) expire() {
 	in := Expired{ID: n.sweep.id, Snapshot: n.sweep.snap}
+	if in.Tick = n.w.NewestTick(in.Snapshot); in.Tick != nil {
+		in.Done = marksSince(n.w, in.Snapshot, in.Tick)
+	}
 	n.sweep = asked{}
 	n.oracle.giveUp(n.w, in.Snapshot)
 	n.emit(in)
@@ -270,7 +326,6 @@ func (n *node) expire() {
 
 // emit gives the machine an input, checks what it dispatches and takes its actions.
 func (n *node) emit(in Input) {
-	n.void = machineOf(n.m).sweep.void
 	txns, acts := n.m.Step(n.now, in)
 	if n.trace != nil {
 		n.trace("    %s", n.m.Stats().State)
@@ -289,10 +344,16 @@ func (n *node) emit(in Input) {
 	for _, a := range acts {
 		switch a := a.(type) {
 		case Sweep:
-			if n.sweep.id != 0 && n.err == nil {
+			if n.sweep.id != 0 && n.sweep.era == a.Era && n.err == nil {
 				n.err = fmt.Errorf("sweep %d is asked for while %d is under way", a.ID, n.sweep.id)
 			}
-			n.sweep = asked{id: a.ID, from: a.From}
+			n.sweep = asked{id: a.ID, from: a.From, era: a.Era}
+		case Tick:
+			n.ticking = true
+		case Joined:
+			if n.joined != nil {
+				n.joined(a)
+			}
 		case Reopen:
 			n.reopen = true
 			if !n.dead && !n.slow(in) && n.err == nil {

@@ -12,6 +12,7 @@ type oracle struct {
 	started bool
 	from    change.Snapshot    // what the first Opened saw: never delivered
 	got     []int              // of each transaction, how many of its changes were dispatched
+	phantom bool               // something was dispatched that a crash undid
 	part    int                // the transaction of which only a part was, or -1
 	settled int                // so many of the first to commit are dispatched whole, or never will be
 	ver     [mvcctest.Rows]int // of each row, the version dispatched last
@@ -82,6 +83,29 @@ func (o *oracle) before(w *mvcctest.World, i int) error {
 		return fmt.Errorf("transaction %d before %d, which had committed before it began", w.Txs[i].XID, w.Txs[w.Ends[o.settled]].XID)
 	}
 	return nil
+}
+
+// crashed takes note of a crash that undid transactions. What the node began from is named by what it saw of it, since its
+// xids may be given out again.
+func (o *oracle) crashed(w *mvcctest.World, lost []change.XID) {
+	for _, x := range lost {
+		i := int(x) - mvcctest.FirstXID
+		o.phantom = o.phantom || o.from.Sees(x) || i < len(o.got) && o.got[i] > 0
+	}
+	o.got = o.got[:min(len(o.got), len(w.Txs))]
+	o.grow(w)
+	for i := range w.Txs {
+		switch t := &w.Txs[i]; {
+		case t.State != mvcctest.Committed:
+			o.got[i] = 0
+		case o.from.Sees(t.XID):
+			o.got[i] = len(t.Seqs)
+		}
+	}
+	o.from, o.settled = change.Snapshot{}, 0
+	if o.part >= len(w.Txs) || o.part >= 0 && o.got[o.part] == 0 {
+		o.part = -1
+	}
 }
 
 // giveUp takes what s sees for dispatched: it must not come any more.

@@ -117,6 +117,8 @@ func TestResumeSimulatorFindsBugs(t *testing.T) {
 		"era ignored":                               {eraIgnored: true},
 		"retention looks at what came after only":   {retention: true},
 		"retention looked at before reading":        {checkedFirst: true},
+		"another era entered without a look":        {unverified: true},
+		"another era entered with all xids":         {notRewound: true},
 		"a place kept before it was checked":        {keptUnchecked: true},
 		"live without a sweep of the node":          {noJoin: true},
 		"interval by xid":                           {intervalXID: true},

@@ -102,11 +102,13 @@ func (w *World) Standing() change.Standing {
 }
 
 // Crash ends all that runs, and loses commits beyond the first keep, or as many as were durable. Their xids and seqs are
-// given out again. It returns the transactions lost.
+// given out again. It returns the transactions lost that had logged something.
 func (w *World) Crash(keep int) (lost []change.XID) {
 	keep = max(keep, w.durable)
 	for _, i := range w.Ends[keep:] {
-		lost = append(lost, w.Txs[i].XID)
+		if len(w.Txs[i].Seqs) > 0 {
+			lost = append(lost, w.Txs[i].XID)
+		}
 	}
 	w.Ends = w.Ends[:keep]
 	survives := map[int]bool{}

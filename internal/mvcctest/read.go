@@ -40,7 +40,7 @@ func (w *World) Read(f *change.Frontier, s change.Snapshot) []change.Txn {
 func (w *World) txn(t *Tx, after int64) change.Txn {
 	out := change.Txn{XID: t.XID}
 	if t.Stub {
-		out.Stub = &change.Stub{AfterSeq: after, LastSeq: slices.Max(t.Seqs)}
+		out.Stub = &change.Stub{AfterSeq: after, LastSeq: slices.Max(t.Seqs), LastAt: w.Mark(t).At}
 		return out
 	}
 	for _, seq := range t.Seqs {

@@ -107,6 +107,7 @@ type Stub struct {
 	AfterSeq int64 // the changes meant are those with Seq above this one
 	LastSeq  int64
 	LastAt   time.Time // of the change with LastSeq
+	Era      Era       // in which it is known to be in the log; zero: in any
 	Scopes   []Scope   // whom it concerns; nil: anybody
 }
 

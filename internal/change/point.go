@@ -66,6 +66,9 @@ func (p *Point) AppendBehind(dst []byte, c *Change) []byte {
 // Behind is the cursor that AppendBehind writes.
 func (p *Point) Behind(c *Change) Cursor { return p.make().cursor.In(PartOf(c)) }
 
+// Era is the one in which all before the place is known to be there.
+func (p *Point) Era() Era { return p.era }
+
 // Same reports whether two places are the same one.
 func (p *Point) Same(o *Point) bool {
 	return p == o || p != nil && o != nil && p.era == o.era && p.tick == o.tick && p.open == o.open && len(p.done) == len(o.done)

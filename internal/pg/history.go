@@ -32,6 +32,7 @@ type history struct {
 
 // orderKey names the changes of one transaction from a place on.
 type orderKey struct {
+	era   change.Era
 	xid   change.XID
 	after int64
 }
@@ -64,8 +65,8 @@ func (h *history) enter(ctx context.Context) (leave func(), err error) {
 }
 
 // order returns the seqs of the changes behind a place in canonical order; nil if that is the order of seq.
-func (h *history) order(ctx context.Context, xid change.XID, after int64) ([]int64, error) {
-	return h.orders.get(ctx, orderKey{xid, after}, func() ([]int64, error) { return readOrder(ctx, h.pool, xid, after) })
+func (h *history) order(ctx context.Context, era change.Era, xid change.XID, after int64) ([]int64, error) {
+	return h.orders.get(ctx, orderKey{era, xid, after}, func() ([]int64, error) { return readOrder(ctx, h.pool, xid, after) })
 }
 
 const (
@@ -149,7 +150,7 @@ func (s *Source) Txn(ctx context.Context, xid change.XID, after *change.Change, 
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	p := page{topic: topic, tenants: tenants, limit: min(max(limit, 1), maxPage)}
-	order, err := h.order(ctx, xid, stub.AfterSeq)
+	order, err := h.order(ctx, stub.Era, xid, stub.AfterSeq)
 	switch {
 	case err != nil:
 	case order == nil:
@@ -158,7 +159,7 @@ func (s *Source) Txn(ctx context.Context, xid change.XID, after *change.Change, 
 			from = after.Seq
 		}
 		var f found
-		f, err = h.whole(ctx, xid, p.ask(pageBehind, uint64(xid), from))
+		f, err = h.whole(ctx, xid, stub.Era, p.ask(pageBehind, uint64(xid), from))
 		cs, more = f.changes, f.more
 	default:
 		at := 0
@@ -168,7 +169,7 @@ func (s *Source) Txn(ctx context.Context, xid change.XID, after *change.Change, 
 				break
 			}
 		}
-		cs, at, err = p.inOrder(xid, order, at, len(order), func(a ask) (found, error) { return h.whole(ctx, xid, a) })
+		cs, at, err = p.inOrder(xid, order, at, len(order), func(a ask) (found, error) { return h.whole(ctx, xid, stub.Era, a) })
 		more = at < len(order)
 	}
 	if err != nil {
@@ -177,15 +178,20 @@ func (s *Source) Txn(ctx context.Context, xid change.XID, after *change.Change, 
 	return cs, more, nil
 }
 
-// whole asks for changes of a transaction of which nothing may have been dropped.
-func (h *history) whole(ctx context.Context, xid change.XID, a ask) (f found, err error) {
+// whole asks for changes of a transaction of which nothing may have been dropped, in an era; zero: any.
+func (h *history) whole(ctx context.Context, xid change.XID, era change.Era, a ask) (f found, err error) {
 	var batch pgx.Batch
 	beginReading(&batch)
 	a(&batch, &f)
 	batch.Queue(endReading)
 	var gone dropped
 	askDropped(&batch, &gone)
-	if err = h.pool.SendBatch(ctx, &batch).Close(); err == nil && xid <= gone.last {
+	err = h.pool.SendBatch(ctx, &batch).Close()
+	switch {
+	case err != nil:
+	case era != 0 && era != gone.era:
+		err = change.ErrOtherEra
+	case xid <= gone.last:
 		err = change.ErrDropped // perhaps not of it, but of what is as old
 	}
 	return f, err

@@ -77,11 +77,11 @@ func (r *catchUp) inside(ctx context.Context, xid change.XID, last int64) error 
 	case in.rows > wholeRows:
 		r.fresh = false
 		var known bool
-		key := orderKey{xid, 0}
+		key := orderKey{r.to.Era, xid, 0}
 		if order, known = r.orders.find(func(k orderKey, _ []int64) bool { return k == key }); known {
 			break
 		}
-		if order, err = r.order(ctx, xid, 0); err == nil {
+		if order, err = r.order(ctx, r.to.Era, xid, 0); err == nil {
 			err = r.ask(ctx, read) // so that all of it is judged
 		}
 	case in.unordered:

@@ -19,7 +19,7 @@ type Config struct {
 	DatabaseURL string
 	// PoolURL is where all else goes; it may lead through a transaction pooler. Empty: DatabaseURL.
 	PoolURL string
-	// PoolSize is how many connections the pool has at most. Zero: 4.
+	// PoolSize is how many connections the pool has at most. Zero: 8.
 	PoolSize int32
 	// Beat is the time between heartbeats. Zero: a second.
 	Beat time.Duration
@@ -55,7 +55,7 @@ type Source struct {
 // New checks the configuration and prepares a source. It does not connect: a database that is down is waited for by Run.
 func New(cfg Config) (*Source, error) {
 	if cfg.PoolSize == 0 {
-		cfg.PoolSize = 4
+		cfg.PoolSize = 8
 	}
 	if cfg.Beat == 0 {
 		cfg.Beat = time.Second

@@ -65,7 +65,11 @@ func (g *group) stubPage(e *entry, number int, after *change.Change, begun bool)
 	g.addPage(p)
 	g.hub.background(g, func(ctx context.Context) {
 		g.read(ctx, p, func(ctx context.Context) error {
-			cs, more, err := g.hub.o.History.Txn(ctx, e.xid, after, e.stub, g.plan.Topic(), g.tenants(), g.hub.o.PageRows)
+			stub := *e.stub
+			if now := g.hub.place.Load(); now != nil {
+				stub.Era = now.Era() // after a crash, until the node knows that nothing was lost, it must not be read
+			}
+			cs, more, err := g.hub.o.History.Txn(ctx, e.xid, after, &stub, g.plan.Topic(), g.tenants(), g.hub.o.PageRows)
 			if err == nil {
 				g.fillStub(ctx, p, cs, more)
 			}
@@ -97,7 +101,7 @@ func (g *group) read(ctx context.Context, p *page, once func(context.Context) er
 		case err == nil:
 			g.hub.keepPage(p)
 			return
-		case errors.Is(err, change.ErrOtherEra):
+		case errors.Is(err, change.ErrOtherEra) && p.of == nil:
 			g.mu.Lock()
 			p.state = stale
 			g.mu.Unlock()

@@ -104,7 +104,7 @@ type History interface {
 	// Txn returns a page of the changes of transaction xid that stub means, with this topic, in canonical order: those
 	// behind after (nil: from the first), at most limit of them and fewer if they are large, and whether there are more.
 	// tenants limits what is read; it is not the last word: Match is. An error that wraps change.ErrDropped is final; after any
-	// other the page is asked for again.
+	// other, change.ErrOtherEra among them, the page is asked for again.
 	Txn(ctx context.Context, xid change.XID, after *change.Change, stub *change.Stub, topic change.Topic, tenants []string, limit int) (cs []change.Change, more bool, err error)
 
 	// Since returns a page of what follows from on the way to to, a place that this node is behind, of this topic and these tenants: at

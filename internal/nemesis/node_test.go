@@ -1,0 +1,126 @@
+package nemesis
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// node is a process of the real binary, with a link to its database and one from its clients.
+type node struct {
+	name     string
+	addr     string
+	database *link
+	clients  *link
+	env      []string
+	log      *os.File
+
+	mu  sync.Mutex
+	cmd *exec.Cmd // nil: down
+}
+
+func binary(t testing.TB) string {
+	t.Helper()
+	bin, err := filepath.Abs(filepath.Join("..", "..", ".cache", "nemesis", "notifyql")) // where it stays, it need not be linked again
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/server")
+	cmd.Dir = filepath.Join("..", "..")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return bin
+}
+
+// freeAddr picks a port that nobody listens on, below those that are handed out for outgoing connections: a node that comes back
+// must find it free.
+func freeAddr(t testing.TB, salt int) string {
+	t.Helper()
+	for i := range 1000 {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+(os.Getpid()*13+salt*101+i*7)%9_000))
+		if err != nil {
+			continue
+		}
+		defer ln.Close()
+		return ln.Addr().String()
+	}
+	t.Fatal("there is no free port")
+	return ""
+}
+
+func newNode(t testing.TB, name string, database *link, user, dbname, dir string, salt int) *node {
+	t.Helper()
+	n := &node{name: name, addr: freeAddr(t, salt), database: database}
+	n.clients = newLink(t, n.addr)
+	url := fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", user, database.addr, dbname)
+	n.env = append(os.Environ(), "DATABASE_URL="+url, "NOTIFYQL_ADDR="+n.addr, "NOTIFYQL_AUTH=trust",
+		"NOTIFYQL_TAIL_BYTES=4MB", "NOTIFYQL_DRAIN_TIMEOUT=1s", "NOTIFYQL_PING_INTERVAL=2s", "NOTIFYQL_PONG_TIMEOUT=4s")
+	var err error
+	if n.log, err = os.Create(filepath.Join(dir, name+".log")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		n.stop(os.Kill)
+		n.log.Close()
+	})
+	return n
+}
+
+// start begins the process, which needs a while to be ready.
+func (n *node) start(bin string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd != nil {
+		return nil
+	}
+	fmt.Fprintf(n.log, "--- started at %s\n", clock(time.Now()))
+	cmd := exec.CommandContext(context.Background(), bin, "serve") // it is ended by stop
+	cmd.Env, cmd.Stdout, cmd.Stderr = n.env, n.log, n.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	n.cmd = cmd
+	return nil
+}
+
+// stop sends the process a signal and waits for its end.
+func (n *node) stop(sig os.Signal) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd == nil {
+		return
+	}
+	n.cmd.Process.Signal(sig) //nolint:errcheck // it may have ended
+	n.cmd.Wait()              //nolint:errcheck // how it ended is no matter
+	n.cmd = nil
+}
+
+// ready reports whether the node says that it is.
+func (n *node) ready(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.addr+"/health", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	var h struct{ Status string }
+	text, err := io.ReadAll(resp.Body)
+	return err == nil && json.Unmarshal(text, &h) == nil && h.Status == "ready"
+}

@@ -29,7 +29,15 @@ func (s *Server) start(ctx context.Context, op ws.Operation, id *auth.Identity, 
 		if refused != nil {
 			return &ended{errors: refused}
 		}
-		reader, err := s.hub.Attach(plan, id, plan.Start(id), wake)
+		start := plan.Start(id)
+		if op.After != "" {
+			after, err := change.ParseCursor(op.After)
+			if err != nil {
+				return &ended{errors: failure("CURSOR_INVALID", "Last-Event-ID: "+err.Error())}
+			}
+			start = subs.Start{After: &after}
+		}
+		reader, err := s.hub.Attach(plan, id, start, wake)
 		if errors.Is(err, subs.ErrNoHistory) {
 			return &ended{errors: failure("CURSOR_INVALID", err.Error())}
 		}
@@ -37,14 +45,20 @@ func (s *Server) start(ctx context.Context, op ws.Operation, id *auth.Identity, 
 			return &ended{errors: failure("SHUTTING_DOWN", "the server is shutting down; connect again")}
 		}
 		if s.schema.Load() == schema { // else the plan may have been made for a table that has changed
-			return live{reader}
+			return live{reader, plan}
 		}
 		reader.Close()
 	}
 }
 
 // live is a running subscription.
-type live struct{ *subs.Reader }
+type live struct {
+	*subs.Reader
+	plan *gql.Plan
+}
+
+// EventID implements sse.Identified.
+func (l live) EventID(result []byte) string { return l.plan.EventID(result) }
 
 func (l live) Next(dst [][]byte, limit int) ([][]byte, error) {
 	dst, err := l.Reader.Next(dst, limit)

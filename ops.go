@@ -26,7 +26,10 @@ type Stats struct {
 	TailBytes     int64 // of transactions in memory
 	Matched       int64 // changes that concerned a group
 	Delivered     int64 // results handed to subscribers
-	Overflowed    int64 // subscriptions that fell too far behind
+	Overflowed    int64 // times that a subscription fell too far behind, and went on from the log
+	CatchingUp    int   // subscriptions that wait to
+	PagesRead     int64 // of the log, for those
+	RowsRead      int64 // of tables, for subscriptions that begin with what stands
 
 	Dispatched int64 // changes handed on
 	Duplicates int64 // changes that came twice and were handed on once
@@ -41,6 +44,7 @@ func (s *Server) Stats() Stats {
 	st := Stats{
 		Listening: s.connected.Load(), Subscriptions: h.Readers, Groups: h.Groups, TailBytes: h.TailBytes,
 		Matched: h.Matched, Delivered: h.Delivered, Overflowed: h.Overflowed,
+		CatchingUp: h.Joining, PagesRead: h.PagesRead, RowsRead: h.RowsRead,
 		Dispatched: int64(f.Changes), Duplicates: int64(f.Duplicates), Anomalies: int64(f.Anomalies), Sweeps: int64(f.Sweeps),
 	}
 	st.Connections, st.Opened, st.Refused, st.Draining = s.sockets.stats()

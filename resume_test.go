@@ -1,10 +1,14 @@
 package notifyql_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -150,4 +154,71 @@ func TestResumeRefused(t *testing.T) {
 	f.follow(srv, "")
 	_, err = f.next()
 	code(err, "CURSOR_EXPIRED")
+}
+
+// A browser's EventSource that connects again goes on behind the last event that it got.
+func TestLastEventID(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, items)
+	srv := run(t, notifyql.Config{DatabaseURL: db.URL, Auth: notifyql.Trust()})
+	face := httptest.NewServer(srv.Handler())
+	t.Cleanup(face.Close)
+	query := url.Values{
+		"query":      {"subscription { itemsChanged { kind new { id } at: cursor } }"},
+		"extensions": {`{"connectionParams":{"tenantId":"a"}}`},
+	}
+	// connect gives the events, each as its lines with a bar between.
+	connect := func(last string) (next func() string, leave func()) {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, face.URL+"/?"+query.Encode(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", "text/event-stream")
+		if last != "" {
+			r.Header.Set("Last-Event-ID", last)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(answer.Body)
+		for lines.Scan() && lines.Text() != ":" { // the subscription is there
+		}
+		return func() string {
+			var event []string
+			for lines.Scan() {
+				switch line := lines.Text(); {
+				case line == "" && len(event) > 0:
+					return strings.Join(event, "|")
+				case line != "" && line != ":":
+					event = append(event, line)
+				}
+			}
+			return "the end"
+		}, func() { answer.Body.Close() }
+	}
+	event := func(text, kind string) (id string) {
+		t.Helper()
+		id, rest, _ := strings.Cut(strings.TrimPrefix(text, "id: "), "|")
+		if !strings.HasPrefix(text, "id: ") || !strings.HasPrefix(rest, `event: next|data: {"data":{"itemsChanged":{"kind":"`+kind+`"`) || !strings.Contains(rest, `"at":"`+id+`"`) {
+			t.Fatalf("%s, want %s", text, kind)
+		}
+		return id
+	}
+	next, leave := connect("")
+	db.Exec(t, "insert into items values (1, 'a'); insert into items values (2, 'a')")
+	id := event(next(), "INSERT")
+	leave()
+	db.Exec(t, "update items set version = 9 where id = 1")
+	next, leave = connect(id)
+	event(next(), "INSERT")
+	event(next(), "UPDATE")
+	event(next(), "SYNCED")
+	leave()
+	next, leave = connect("nonsense")
+	defer leave()
+	if text := next(); !strings.Contains(text, "CURSOR_INVALID") {
+		t.Errorf("%s", text)
+	}
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/notifyql/notifyql/internal/catalog"
+	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/gql"
 	"github.com/notifyql/notifyql/internal/pg"
 )
@@ -32,7 +34,7 @@ func ReadSchema(ctx context.Context, c Config) (Schema, error) {
 	if err != nil {
 		return Schema{}, fmt.Errorf("notifyql: %w", err)
 	}
-	schema, problems, err := buildSchema(c, log, tables)
+	schema, problems, err := buildSchema(c, log, tables, nil)
 	if err != nil {
 		return Schema{}, fmt.Errorf("notifyql: %w", err)
 	}
@@ -43,6 +45,25 @@ func ReadSchema(ctx context.Context, c Config) (Schema, error) {
 	return out, nil
 }
 
-func buildSchema(c Config, log *slog.Logger, tables catalog.Catalog) (*gql.Schema, []gql.Problem, error) {
-	return gql.Options{Version: Version, Federation: c.Federation, Log: log}.Build(tables, c.Fields)
+// rowsOf reads the rows of a query.
+type rowsOf func(ctx context.Context, q *change.Query) ([]change.Change, error)
+
+func buildSchema(c Config, log *slog.Logger, tables catalog.Catalog, rows rowsOf) (*gql.Schema, []gql.Problem, error) {
+	return gql.Options{Version: Version, Federation: c.Federation, Rows: rows, Log: log}.Build(tables, c.Fields)
+}
+
+const (
+	entitiesPage    = 500             // rows read at a time
+	entitiesTimeout = 5 * time.Second // to read them all, waiting for a turn included
+)
+
+// entities reads the rows that a gateway asks for by their keys: no more than it may ask for at once.
+func (s *Server) entities(ctx context.Context, q *change.Query) (rows []change.Change, err error) {
+	ctx, cancel := context.WithTimeout(ctx, entitiesTimeout)
+	defer cancel()
+	_, err = s.database.Rows(ctx, q, entitiesPage, func(page []change.Change) error {
+		rows = append(rows, page...)
+		return nil
+	})
+	return rows, err
 }

@@ -267,7 +267,10 @@ func (s *Server) follow(c catalog.Catalog) {
 }
 
 func (s *Server) buildSchema(c catalog.Catalog) (*gql.Schema, []gql.Problem, error) {
-	return buildSchema(s.cfg, s.log, c)
+	if s.database == nil {
+		return buildSchema(s.cfg, s.log, c, nil)
+	}
+	return buildSchema(s.cfg, s.log, c, s.entities)
 }
 
 // maybeReady is called with mu held.

@@ -144,6 +144,14 @@ func peek(s ws.Stream) (ws.Stream, *ws.OperationError) {
 	return &peeked{s, results, err}, nil
 }
 
+// EventID implements Identified.
+func (p *peeked) EventID(result []byte) string {
+	if s, ok := p.Stream.(Identified); ok {
+		return s.EventID(result)
+	}
+	return ""
+}
+
 func (p *peeked) Next(dst [][]byte, limit int) ([][]byte, error) {
 	n := min(limit, len(p.results))
 	dst = append(dst, p.results[:n]...)
@@ -236,7 +244,11 @@ func (c *conn) gather(b []byte) (events []byte, over bool) {
 			op.stream.Close()
 			continue
 		}
+		identified, _ := op.stream.(Identified)
 		for _, r := range results {
+			if identified != nil && !c.single {
+				b = appendID(b, identified.EventID(r))
+			}
 			b = c.appendNext(b, op.id, r)
 		}
 		if err != nil {
@@ -254,6 +266,9 @@ func (c *conn) appendEnd(b []byte, id string, err error) []byte {
 	switch {
 	case errors.Is(err, io.EOF):
 	case errors.As(err, &failed):
+		if !c.single {
+			b = append(b, "id:\n"...) // who comes back begins anew: what ended this would end it again
+		}
 		b = c.appendNext(b, id, errorResult(failed.Errors))
 	default:
 		c.log.Error("subscription failed", "error", err)

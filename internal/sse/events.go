@@ -3,12 +3,27 @@ package sse
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 )
 
 // heartbeat is a comment, which clients skip.
 const heartbeat = ":\n\n"
 
 var internalError = []byte(`[{"message":"Internal server error","extensions":{"code":"INTERNAL_SERVER_ERROR"}}]`)
+
+// Identified is a ws.Stream whose results can be resumed behind: the client's browser sends the EventID of the last one as
+// Last-Event-ID when it connects again, and it comes back as Operation.After. An empty one says nothing.
+type Identified interface {
+	EventID(result []byte) string
+}
+
+// appendID appends the id of the event that follows, if it has one.
+func appendID(b []byte, id string) []byte {
+	if id == "" || strings.ContainsAny(id, "\r\n\x00") {
+		return b
+	}
+	return append(append(append(b, "id: "...), id...), '\n')
+}
 
 // appendNext appends a result. On a reserved connection it carries the operation's id.
 func (c *conn) appendNext(b []byte, id string, result []byte) []byte {

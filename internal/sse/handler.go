@@ -99,6 +99,7 @@ func (h *Handler) distinct(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer c.close()
+	q.After = r.Header.Get("Last-Event-ID")
 	if _, _, err := c.start("", q.Operation); err != nil {
 		refuse(w, err)
 		return

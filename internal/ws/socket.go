@@ -49,6 +49,7 @@ type Operation struct {
 	OperationName string
 	Variables     []byte // a JSON object or nil
 	Extensions    []byte // a JSON object or nil
+	After         string // what EventID said of the last result that the client has got elsewhere; empty: nothing
 }
 
 // Stream is one running operation. Next is not called after Close, nor at the same time.

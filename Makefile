@@ -46,9 +46,11 @@ bench: ## what is promised about speed, each figure beside a raw baseline in the
 browser: ## the tests that need Chromium
 	@scripts/setup.sh chromium
 	go test -tags browser ./internal/web
+	go test -tags browser -run InABrowser ./internal/e2e
 
-clients: ## code generators of three stacks, and a federation gateway, from npm
+clients: ## our JavaScript client; code generators of three stacks, and a federation gateway, from npm
 	@scripts/setup.sh test
+	go test -v -run 'JavaScript|AList' ./internal/e2e
 	go test -v -tags codegen,federation ./test/clients ./test/federation
 
 matrix: ## the tests that use Postgres, on each version from 13 to 18

@@ -57,7 +57,7 @@ type Message<Row> = Record<string, Change<Row> | Batch<Row>>; // its one field
 const empty: Snapshot<never> = Object.freeze({ rows: Object.freeze([]), status: 'connecting', synced: false, error: undefined });
 
 /** Errors after which the list begins anew: its place is gone, or the table is another. */
-const anew = new Set(['CURSOR_EXPIRED', 'CURSOR_INVALID', 'EXPIRED', 'OVERFLOW', 'SCHEMA_CHANGED']);
+const anew = new Set(['CURSOR_EXPIRED', 'CURSOR_INVALID', 'OVERFLOW', 'INITIAL_INTERRUPTED', 'SCHEMA_CHANGED']);
 
 /** A list of the rows that a subscription sees. Nothing happens before it has a listener. */
 export function liveList<Row>(options: Options<Row>): LiveList<Row> {

@@ -99,7 +99,7 @@ test('a socket that was given up and still speaks is not listened to', async (t)
 });
 
 test('a place that is gone: the old rows stay until the new ones are whole', async (t) => {
-  for (const code of ['CURSOR_EXPIRED', 'CURSOR_INVALID', 'EXPIRED', 'OVERFLOW', 'SCHEMA_CHANGED']) {
+  for (const code of ['CURSOR_EXPIRED', 'CURSOR_INVALID', 'OVERFLOW', 'INITIAL_INTERRUPTED', 'SCHEMA_CHANGED']) {
     const history = new History();
     history.write(['INSERT', 'a', 1], ['INSERT', 'b', 1]);
     const server = await serve(t, history);
@@ -141,7 +141,7 @@ test('a place that is gone again and again is asked for less and less often', as
   const server = await serve(t, history);
   let left = 3;
   server.script = () => {
-    if (left-- > 0) throw failure('EXPIRED');
+    if (left-- > 0) throw failure('CURSOR_EXPIRED');
   };
   const waits = [];
   const { setTimeout: later } = globalThis;

@@ -184,7 +184,7 @@ export class Server {
 
   #change(at) {
     const { transaction, ...change } = this.#history.log[at];
-    if (change.kind === 'GONE') throw failure('EXPIRED');
+    if (change.kind === 'GONE') throw failure('CURSOR_EXPIRED');
     return { ...change, cursor: this.#history.cursor(at + 1) };
   }
 

@@ -27,10 +27,12 @@ type history struct {
 
 	orders    *shelf[orderKey, []int64] // canonical; nil: that of seq
 	ticks     *shelf[change.Stamp, *change.Tick]
-	intervals *shelf[intervalKey, *interval]
+	steps     *shelf[change.Stamp, *change.Tick] // up to where is read next behind a tick
+	intervals *shelf[intervalKey, interval]
+	listMost  int // transactions of an interval
 }
 
-// orderKey names the changes of one transaction from a place on.
+// orderKey names the changes of one transaction behind a seq. In another era its xid may be another one's.
 type orderKey struct {
 	era   change.Era
 	xid   change.XID
@@ -41,16 +43,20 @@ type orderKey struct {
 const (
 	keptOrders    = 8
 	keptTicks     = 200
-	keptIntervals = 16
+	keptIntervals = 20
+	keptBytes     = 32 << 20 // of each kind, and one more
 )
 
 func newHistory(pool *pgxpool.Pool, poolSize int32) *history {
 	slots := max(1, poolSize-2)
+	tickBytes := func(t **change.Tick) int64 { return 8*int64(len((*t).Snapshot.Xip)) + 100 }
 	return &history{
 		pool: pool, slots: make(chan struct{}, slots), rows: make(chan struct{}, max(1, slots/2)),
-		orders:    newShelf[orderKey, []int64](keptOrders),
-		ticks:     newShelf[change.Stamp, *change.Tick](keptTicks),
-		intervals: newShelf[intervalKey, *interval](keptIntervals),
+		orders:    newShelf[orderKey](keptOrders, keptBytes, func(seqs *[]int64) int64 { return 8 * int64(cap(*seqs)) }),
+		ticks:     newShelf[change.Stamp](keptTicks, keptBytes, tickBytes),
+		steps:     newShelf[change.Stamp](keptTicks, keptBytes, tickBytes),
+		intervals: newShelf[intervalKey](keptIntervals, keptBytes, (*interval).bytes),
+		listMost:  mostListed,
 	}
 }
 
@@ -64,9 +70,16 @@ func (h *history) enter(ctx context.Context) (leave func(), err error) {
 	}
 }
 
-// order returns the seqs of the changes behind a place in canonical order; nil if that is the order of seq.
+// order returns the seqs of the changes of a transaction behind a seq in canonical order; nil if that is the order of seq.
 func (h *history) order(ctx context.Context, era change.Era, xid change.XID, after int64) ([]int64, error) {
-	return h.orders.get(ctx, orderKey{era, xid, after}, func() ([]int64, error) { return readOrder(ctx, h.pool, xid, after) })
+	seqs, err := h.orders.get(ctx, orderKey{era, xid, after}, func(seqs *[]int64) (err error) {
+		*seqs, err = readOrder(ctx, h.pool, xid, after)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return *seqs, nil
 }
 
 const (

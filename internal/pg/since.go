@@ -35,9 +35,10 @@ func (s *Source) Since(ctx context.Context, from, to change.Cursor, topic change
 	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+	limit = min(max(limit, 1), maxPage)
 	r := catchUp{
-		history: h, from: from, to: to, at: from, began: time.Now(), chunkRows: wholeRows,
-		page: page{topic: topic, tenants: tenants, limit: min(max(limit, 1), maxPage)},
+		history: h, from: from, to: to, at: from, began: time.Now(), chunkRows: int64(max(limit, 200)),
+		page: page{topic: topic, tenants: tenants, limit: limit},
 	}
 	r.at.Era = to.Era
 	err = r.run(ctx)
@@ -185,13 +186,16 @@ func (r *catchUp) look(ctx context.Context) error {
 	return err
 }
 
-// know finds a tick that is known.
-func (r *catchUp) know(t **change.Tick, s change.Stamp) (ok bool) {
-	if s.ID != 0 {
-		*t, ok = r.ticks.find(func(k change.Stamp, _ *change.Tick) bool { return k == s })
-		return ok
+// know finds a tick that is known. There may be none to find.
+func (r *catchUp) know(into **change.Tick, s change.Stamp) bool {
+	if s.ID == 0 {
+		return true
 	}
-	return true
+	t, found := r.ticks.look(s)
+	if found {
+		*into = *t
+	}
+	return found
 }
 
 // lookUp asks the database, and reads on in the transaction that the cursor is in.

@@ -71,34 +71,48 @@ func (r *catchUp) inside(ctx context.Context, xid change.XID, last int64) error 
 			return err
 		}
 	}
+	if len(in.marks) == 0 {
+		return gone(xid)
+	}
 	var order []int64
 	var err error
 	switch {
 	case in.rows > wholeRows:
-		r.fresh = false
-		var known bool
-		key := orderKey{r.to.Era, xid, 0}
-		if order, known = r.orders.find(func(k orderKey, _ []int64) bool { return k == key }); known {
-			break
-		}
-		if order, err = r.order(ctx, r.to.Era, xid, 0); err == nil {
-			err = r.ask(ctx, read) // so that all of it is judged
-		}
+		order, err = r.orderOf(ctx, xid, read)
 	case in.unordered:
 		var orders map[change.XID][]int64
 		orders, err = r.ordersOf(ctx, []change.XID{xid})
 		order = orders[xid]
 	}
-	if err == nil && len(in.marks) == 0 {
-		err = fmt.Errorf("%w: transaction %d is not in the log", change.ErrCursorExpired, xid)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case len(in.marks) == 0:
+		return gone(xid)
 	}
 	if order != nil {
 		return r.insideOrder(ctx, in, last, order)
 	}
 	return r.insideSeqs(ctx, in, last)
+}
+
+// gone says that a transaction is not in the log that was there, or that a cursor says was there.
+func gone(xid change.XID) error {
+	return fmt.Errorf("%w: transaction %d is not in the log", change.ErrCursorExpired, xid)
+}
+
+// orderOf is the canonical order of a large transaction. Where it must be read first, what is read of the transaction is read again
+// behind it, so that one answer says of both that nothing was gone.
+func (r *catchUp) orderOf(ctx context.Context, xid change.XID, again func(*pgx.Batch)) ([]int64, error) {
+	r.fresh = false
+	if order, found := r.orders.look(orderKey{r.to.Era, xid, 0}); found {
+		return *order, nil
+	}
+	order, err := r.order(ctx, r.to.Era, xid, 0)
+	if err == nil {
+		err = r.ask(ctx, again)
+	}
+	return order, err
 }
 
 // ordersOf reads the canonical orders of small transactions.
@@ -182,7 +196,7 @@ func (r *catchUp) insideOrder(ctx context.Context, in *inside, last int64, order
 		return err
 	}
 	if mark == nil {
-		return fmt.Errorf("%w: transaction %d is not in the log", change.ErrCursorExpired, in.xid)
+		return gone(in.xid)
 	}
 	part.Sum = mark.Sum()
 	r.pass(cs, looked, false)

@@ -57,4 +57,7 @@ func TestAListOutlivesItsPageInABrowser(t *testing.T) {
 	}
 	writers.stop(t)
 	f.is(t, db)
+	f.stdin.Close()
+	for range f.lines { // until Chromium has cleared up and ended
+	}
 }

@@ -227,6 +227,16 @@ func (s *Server) Stop() error {
 	return errors.Join(err, os.RemoveAll(s.dir), s.guard.release())
 }
 
+// Program runs one of Postgres's own programs on the server's data folder, as the user that owns it, and returns what it
+// printed. Most of them want the server to be down.
+func (s *Server) Program(ctx context.Context, program string, args ...string) (string, error) {
+	out, err := s.command(ctx, program, append([]string{"--pgdata=" + s.data()}, args...)...).CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s: %w: %s", program, err, strings.TrimSpace(string(out)))
+	}
+	return string(out), nil
+}
+
 // command prepares one of the server's programs: as the right user, in a session of its own, with none of the
 // caller's PG… variables.
 func (s *Server) command(ctx context.Context, program string, args ...string) *exec.Cmd {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -24,6 +25,8 @@ type history struct {
 	pool  *pgxpool.Pool
 	slots chan struct{}
 	rows  chan struct{} // of them, those that may be held for as long as somebody takes to read the rows of a table
+
+	rowsTime time.Duration // which that may take
 
 	orders    *shelf[orderKey, []int64] // canonical; nil: that of seq
 	ticks     *shelf[change.Stamp, *change.Tick]
@@ -51,7 +54,7 @@ func newHistory(pool *pgxpool.Pool, poolSize int32) *history {
 	slots := max(1, poolSize-2)
 	tickBytes := func(t **change.Tick) int64 { return 8*int64(len((*t).Snapshot.Xip)) + 100 }
 	return &history{
-		pool: pool, slots: make(chan struct{}, slots), rows: make(chan struct{}, max(1, slots/2)),
+		pool: pool, slots: make(chan struct{}, slots), rows: make(chan struct{}, max(1, slots/2)), rowsTime: rowsTimeout,
 		orders:    newShelf[orderKey](keptOrders, keptBytes, func(seqs *[]int64) int64 { return 8 * int64(cap(*seqs)) }),
 		ticks:     newShelf[change.Stamp](keptTicks, keptBytes, tickBytes),
 		steps:     newShelf[change.Stamp](keptTicks, keptBytes, tickBytes),

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/notifyql/notifyql/internal/change"
 )
@@ -47,12 +47,12 @@ func (s *Source) Rows(ctx context.Context, q *change.Query, limit int, page func
 		return change.Cursor{}, err
 	}
 	defer leave()
-	ctx, cancel := context.WithTimeoutCause(ctx, rowsTimeout, unreadable(nil, "reading the rows took longer than %v", rowsTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, h.rowsTime, unreadable(nil, "reading the rows of table %d took longer than %v", q.Watch, h.rowsTime))
 	defer cancel()
 	pages := rowPages{limit: min(max(limit, 1), maxPage), page: page}
 	for range rowsTries {
 		var cursor change.Cursor
-		if cursor, err = readRows(ctx, h.pool, q, &pages); err == nil {
+		if cursor, err = h.readRows(ctx, q, &pages); err == nil {
 			return cursor, nil
 		}
 		if !errors.Is(err, errAltered) && !errors.Is(err, errNoMoment) {
@@ -77,12 +77,12 @@ func (s *Source) Rows(ctx context.Context, q *change.Query, limit int, page func
 type pageError struct{ error }
 
 // readRows is one try of Rows. Pages are handed on only by one that is not begun anew.
-func readRows(ctx context.Context, pool *pgxpool.Pool, q *change.Query, pages *rowPages) (change.Cursor, error) {
-	conn, err := pool.Acquire(ctx)
+func (h *history) readRows(ctx context.Context, q *change.Query, pages *rowPages) (change.Cursor, error) {
+	conn, err := h.pool.Acquire(ctx)
 	if err != nil {
 		return change.Cursor{}, err
 	}
-	r := rowsReader{conn: conn.Conn()}
+	r := rowsReader{conn: conn.Conn(), time: h.rowsTime}
 	err = r.read(ctx, q, pages)
 	r.end(ctx)
 	conn.Release()
@@ -91,7 +91,7 @@ func readRows(ctx context.Context, pool *pgxpool.Pool, q *change.Query, pages *r
 	}
 	cursor := r.moment.cursor()
 	var era *int64
-	if err := pool.QueryRow(ctx, "select notifyql.era()").Scan(&era); err != nil {
+	if err := h.pool.QueryRow(ctx, "select notifyql.era()").Scan(&era); err != nil {
 		return change.Cursor{}, err
 	}
 	if era == nil || change.Era(*era) != cursor.Era {
@@ -105,7 +105,8 @@ type rowsReader struct {
 	conn   *pgx.Conn
 	moment rowsMoment
 	table  rowTable
-	ran    bool // users' code
+	time   time.Duration // for a statement
+	ran    bool          // users' code
 }
 
 // rowsSettings begin the transaction's snapshot. Names are those of Postgres, and values look as they do in images. A policy that would
@@ -115,7 +116,7 @@ const rowsSettings = `
 	from (values ('search_path', 'pg_catalog, pg_temp'), ('row_security', 'off'), ('jit', 'off'),
 	             ('timezone', 'UTC'), ('datestyle', 'ISO, YMD'), ('intervalstyle', 'postgres'), ('bytea_output', 'hex'),
 	             ('extra_float_digits', '1'), ('lc_monetary', 'C'), ('quote_all_identifiers', 'off'),
-	             ('lock_timeout', '10s'), ('statement_timeout', '300s'), ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0')) s (name, value)
+	             ('lock_timeout', '10s'), ('statement_timeout', $1::text), ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0')) s (name, value)
 	where s.name <> 'transaction_timeout' or pg_catalog.current_setting('server_version_num')::integer >= 170000`
 
 func (r *rowsReader) read(ctx context.Context, q *change.Query, pages *rowPages) error {
@@ -146,7 +147,7 @@ func (r *rowsReader) read(ctx context.Context, q *change.Query, pages *rowPages)
 func (r *rowsReader) begin(ctx context.Context, q *change.Query) error {
 	var batch pgx.Batch
 	batch.Queue(beginTransaction)
-	batch.Queue(rowsSettings)
+	batch.Queue(rowsSettings, strconv.FormatInt(r.time.Milliseconds(), 10))
 	r.moment.queue(&batch)
 	batch.Queue(selectTable, int32(q.Watch)).Query(func(rows pgx.Rows) (err error) {
 		r.table, err = scanTable(rows, q.Watch)
@@ -204,7 +205,7 @@ func (r *rowsReader) stream(ctx context.Context, query *rowsQuery, pages *rowPag
 	for rows.NextRow() {
 		c := change.Change{Op: change.Insert, Topic: change.Topic{Watch: q.Watch}, Shared: r.table.shared}
 		values := rows.Values()
-		c.Tenant, values = query.tenant(values)
+		c.Tenant = query.tenant(values)
 		if c.Unserializable = query.tooLarge(values); !c.Unserializable {
 			var ok bool
 			c.New, ok = images.image(values)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
@@ -39,12 +40,15 @@ func TestRowsTakeBoundedMemory(t *testing.T) {
 	}
 }
 
-// A row whose image would be larger than capture makes them can't be converted, and does not fail the rest.
+// A row whose image would be larger than those that capture makes can't be converted, and does not fail the rest. Its values don't
+// leave the database.
 func TestRowsThatAreTooLarge(t *testing.T) {
+	t.Parallel()
 	db := pgtest.New(t)
-	db.Exec(t, `create table r (id int primary key, tenant_id int default 1, a text, b bytea, c text); insert into r values (1, 1, 'x', null, null), (3, 2, 'z', null, repeat('long', 1000000))`)
+	db.Exec(t, `create table r (id int primary key, tenant_id int default 1, a text, b bytea, c text);
+		insert into r values (1, 1, 'x'); insert into r values (2, 1, repeat('a', 200000000), convert_to(repeat('b', 40000000), 'UTF8'), 'c')`)
+	db.Exec(t, `insert into r values (3, 2, 'z', null, repeat('long', 1000000))`)
 	id := watch(t, db, `'r'`)
-	db.Exec(t, `update r set id = id; insert into r values (2, 1, repeat('a', 200000000), convert_to(repeat('b', 40000000), 'UTF8'), 'c')`)
 	s := testSource(t, db)
 	rows, _, err := rowsOf(t, s, change.Query{Watch: id, Tenants: []string{"1", "2"}, OrderBy: []change.OrderBy{{Column: "id"}}})
 	if err != nil || len(rows) != 3 {
@@ -56,11 +60,8 @@ func TestRowsThatAreTooLarge(t *testing.T) {
 			t.Errorf("row %d: too large %v, %d bytes, of %q", i+1, c.Unserializable, len(c.New), c.Tenant)
 		}
 	}
-	if flags := one[int](t, db, `select flags from notifyql.change where new_ctid is not null order by seq desc limit 1`); flags != flagUnserializable {
-		t.Errorf("capture has flags %d", flags)
-	}
-	rows[1].New = []byte("{}")
-	if got := news(append(rows[:1:1], rows[2])); got != strings.Join(strings.SplitAfter(logged(t, db, id), "\n")[:2], "") {
+	db.Exec(t, `update r set id = id where id <> 2`)
+	if got, want := news(append(rows[:1:1], rows[2])), logged(t, db, id); got != want {
 		t.Error("the others are not as captured")
 	}
 }
@@ -118,6 +119,24 @@ func TestRowsEndWithTheirReader(t *testing.T) {
 			t.Errorf("%d rows, %v", len(rows), err)
 		}
 	}
+}
+
+// There is an end to it.
+func TestRowsTakeSoLong(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, `create table r (id int primary key); insert into r values (1)`)
+	id := watch(t, db, `'r', shared => true`)
+	s := testSource(t, db)
+	if _, _, err := rowsOf(t, s, change.Query{Watch: id}); err != nil { // and now there is a tick
+		t.Fatal(err)
+	}
+	s.history.rowsTime = 500 * time.Millisecond
+	_, _, err := rowsOf(t, s, change.Query{Watch: id, Where: `(select count(*) from generate_series(1, 1000000000000)) > 0`})
+	if !errors.Is(err, change.ErrUnreadable) || !strings.Contains(err.Error(), "took longer than 500ms") && !strings.Contains(err.Error(), "statement timeout") {
+		t.Error(err)
+	}
+	waitFor(t, "the query has ended", func() bool { return one[int](t, db, running, poolName) == 0 })
 }
 
 // Who reads the rows of a table slowly does not keep others from the log.

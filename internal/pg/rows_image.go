@@ -1,6 +1,7 @@
 package pg
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/notifyql/notifyql/internal/change"
@@ -9,14 +10,15 @@ import (
 // maxImage is how large an image may be. Capture has the same limit.
 const maxImage = 268435456 - 4 // a datum's length counts
 
-// written is how a column's value comes from the database.
+// written is how a column's value comes from the database. An empty one that is no text could not be converted.
 type written byte
 
 const (
 	asText   written = iota // its output function's text, which is a JSON string
 	asNumber                // likewise; a JSON number, but for NaN and Infinity
 	asBool                  // t or f
-	asJSON                  // JSON already; empty: it could not be converted
+	asTime                  // a date, a blank, and a time of day, perhaps with the offset of UTC, +00; or infinity
+	asJSON                  // JSON already
 	asNull                  // it does not come: a trigger sees no value either
 )
 
@@ -59,14 +61,16 @@ func (m *imageMaker) image(values [][]byte) (image []byte, ok bool) {
 		switch {
 		case value == nil:
 			b = append(b, "null"...)
+		case len(value) == 0 && m.as[i] != asText:
+			return nil, false
 		case m.as[i] == asBool && value[0] == 't':
 			b = append(b, "true"...)
 		case m.as[i] == asBool:
 			b = append(b, "false"...)
+		case m.as[i] == asTime:
+			b = appendTime(b, value)
 		case m.as[i] == asNumber && isDigit(value[len(value)-1]):
 			b = append(b, value...)
-		case m.as[i] == asJSON && len(value) == 0:
-			return nil, false
 		case m.as[i] == asJSON:
 			b = append(b, value...)
 		default:
@@ -81,6 +85,20 @@ func (m *imageMaker) image(values [][]byte) (image []byte, ok bool) {
 		return nil, false
 	}
 	return slices.Clone(b), true
+}
+
+// appendTime appends a timestamp as JSON has it, 2024-02-29T12:34:56+00:00.
+func appendTime(b, text []byte) []byte {
+	b = append(b, '"')
+	if date, clock, ok := bytes.Cut(text, []byte(" ")); ok {
+		b = append(append(b, date...), 'T')
+		text = clock
+		if before, after, ok := bytes.Cut(clock, []byte("+00")); ok {
+			b = append(append(b, before...), "+00:00"...)
+			text = after // BC
+		}
+	}
+	return append(append(b, text...), '"')
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }

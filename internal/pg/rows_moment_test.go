@@ -336,7 +336,7 @@ func TestRowsOfATableThatIsAltered(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		reader := rowsReader{conn: conn.Conn()}
+		reader := rowsReader{conn: conn.Conn(), time: rowsTimeout}
 		if err := reader.begin(t.Context(), &change.Query{Watch: id}); err != nil {
 			t.Fatal(err)
 		}

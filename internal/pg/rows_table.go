@@ -120,7 +120,7 @@ func scanTable(rows pgx.Rows, watch change.WatchID) (t rowTable, err error) {
 var (
 	numberTypes = []uint32{pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.Float4OID, pgtype.Float8OID, pgtype.NumericOID}
 	jsonTypes   = []uint32{pgtype.JSONOID, pgtype.JSONBOID}
-	timeTypes   = []uint32{pgtype.DateOID, pgtype.TimestampOID, pgtype.TimestamptzOID} // which JSON writes otherwise
+	timeTypes   = []uint32{pgtype.TimestampOID, pgtype.TimestamptzOID}
 	textTypes   = []uint32{pgtype.TextOID, pgtype.VarcharOID, pgtype.BPCharOID, pgtype.NameOID}
 )
 
@@ -153,8 +153,10 @@ func (t *rowTable) scanColumns(rows pgx.Rows) error {
 			c.as, c.foreign = asNull, false
 		case c.foreign:
 			c.as, c.sql = asJSON, "notifyql.convert("+name+")"
-		case nested || slices.Contains(timeTypes, typ):
+		case nested:
 			c.as, c.sql = asJSON, "to_json("+name+")"
+		case slices.Contains(timeTypes, typ):
+			c.as = asTime
 		case slices.Contains(jsonTypes, typ):
 			c.as = asJSON
 		case slices.Contains(numberTypes, typ):
@@ -206,12 +208,13 @@ const (
 )
 
 // rowsQuery is a query for rows of a table. In its answer are the columns' values, but for those that do not come, then
-// whether they are too large, if that is looked at, and then the tenant, unless it is the same for all.
+// whether they are too large, if that is looked at, and then the tenant, if it is none of the values.
 type rowsQuery struct {
 	sql     string
 	values  [][]byte // of the parameters, as text
 	types   []uint32 // of the parameters; 0: to be found out
-	sizes   bool     // whether they are too large is looked at
+	sizes   int      // which of a row's values says whether others are too large; 0: none
+	owner   int      // which of them is the tenant
 	tenants []string // whose rows they are; nil: everybody's
 }
 
@@ -221,16 +224,15 @@ func (q *rowsQuery) parameter(value string, oid uint32) string {
 	return "$" + strconv.Itoa(len(q.values))
 }
 
-// tenant takes the tenant off the values of a row.
-func (q *rowsQuery) tenant(values [][]byte) (tenant string, rest [][]byte) {
+// tenant is the tenant of a row with these values.
+func (q *rowsQuery) tenant(values [][]byte) string {
 	switch len(q.tenants) {
 	case 0:
-		return "", values
+		return ""
 	case 1:
-		return q.tenants[0], values
+		return q.tenants[0]
 	}
-	last := len(values) - 1
-	i, _ := slices.BinarySearchFunc(q.tenants, values[last], func(a string, b []byte) int {
+	i, _ := slices.BinarySearchFunc(q.tenants, values[q.owner], func(a string, b []byte) int {
 		switch {
 		case a < string(b):
 			return -1
@@ -239,12 +241,12 @@ func (q *rowsQuery) tenant(values [][]byte) (tenant string, rest [][]byte) {
 		}
 		return 0
 	})
-	return q.tenants[i], values[:last]
+	return q.tenants[i]
 }
 
 // tooLarge reports whether a row has no image for its size. Its large values are not among the others then.
 func (q *rowsQuery) tooLarge(values [][]byte) bool {
-	return q.sizes && string(values[len(values)-1]) == "t"
+	return q.sizes > 0 && string(values[q.sizes]) == "t"
 }
 
 // query makes the query of the rows that q asks for; none is true if there can't be any. The conversions are outside of what
@@ -275,13 +277,17 @@ func (t *rowTable) query(q *change.Query) (rq rowsQuery, none bool, err error) {
 	}
 
 	var inner, outer, sizes []string
+	rq.owner = -1
 	for i := range t.columns {
 		c := &t.columns[i]
 		if c.as == asNull {
 			continue
 		}
 		inner = append(inner, pgx.Identifier{c.name}.Sanitize())
-		if t.large && c.size != "" {
+		if c.name == t.tenant && (c.as == asText || c.as == asNumber) {
+			rq.owner = len(outer)
+			outer = append(outer, c.sql)
+		} else if t.large && c.size != "" {
 			sizes = append(sizes, "coalesce("+c.size+", 0)")
 			outer = append(outer, "case when not "+tooLarge+" then "+c.sql+" end")
 		} else {
@@ -300,11 +306,13 @@ func (t *rowTable) query(q *change.Query) (rq rowsQuery, none bool, err error) {
 		b.WriteString(" limit " + strconv.FormatInt(q.Limit, 10))
 	}
 	from := "(" + b.String() + ") " + rowsAlias
-	if rq.sizes = len(sizes) > 0; rq.sizes {
+	if len(sizes) > 0 {
 		from = "(select *, " + strings.Join(sizes, " + ") + " > " + strconv.Itoa(maxImage) + " as " + tooLarge + " from " + from + " offset 0) " + rowsAlias
+		rq.sizes = len(outer)
 		outer = append(outer, tooLarge)
 	}
-	if len(rq.tenants) > 1 {
+	if len(rq.tenants) > 1 && rq.owner < 0 {
+		rq.owner = len(outer)
 		outer = append(outer, "concat("+pgx.Identifier{t.tenant}.Sanitize()+")")
 	}
 	rq.sql = "select " + strings.Join(outer, ", ") + " from " + from
@@ -359,33 +367,34 @@ func isInt(name string) bool {
 }
 
 // ofTenants is the condition that a row belongs to one of the tenants, empty if none can. Capture writes a tenant as its type's
-// output function does, which is what concat takes; that decides. Where the column has an index, a condition that is true for at
-// least the same rows lets it be used.
+// output function does, which is what concat takes. Where that text and the value say the same, the value is asked for, which
+// an index may have.
 func (t *rowTable) ofTenants(q *rowsQuery, tenants []string) string {
-	tenants = slices.DeleteFunc(slices.Clone(tenants), func(name string) bool { return name == "" || strings.IndexByte(name, 0) >= 0 })
-	slices.Sort(tenants)
-	tenants = slices.Compact(tenants)
-	name := pgx.Identifier{t.tenant}.Sanitize()
 	if t.tenant == "" {
 		return ""
 	}
-	indexed := func(written func(name string) bool, oid uint32) string {
-		tenants = slices.DeleteFunc(tenants, func(name string) bool { return !written(name) })
-		return name + " = any(" + q.parameter(arrayText(tenants), oid) + ") and "
-	}
-	var condition string
+	name := pgx.Identifier{t.tenant}.Sanitize()
+	text, array := name, uint32(pgtype.TextArrayOID)
+	written := func(name string) bool { return name != "" && strings.IndexByte(name, 0) < 0 }
 	switch t.tenantType {
 	case pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID:
-		condition = indexed(isInt, pgtype.Int8ArrayOID)
+		array, written = pgtype.Int8ArrayOID, isInt
 	case pgtype.UUIDOID:
-		condition = indexed(uuidText.MatchString, pgtype.UUIDArrayOID)
+		array, written = pgtype.UUIDArrayOID, uuidText.MatchString
 	case pgtype.TextOID, pgtype.VarcharOID:
-		condition = name + " = any(" + q.parameter(arrayText(tenants), pgtype.TextArrayOID) + ") and "
+	default:
+		text = "concat(" + name + ")"
 	}
-	if q.tenants = tenants; len(tenants) == 0 {
+	tenants = slices.DeleteFunc(slices.Clone(tenants), func(name string) bool { return !written(name) })
+	slices.Sort(tenants)
+	if q.tenants = slices.Compact(tenants); len(q.tenants) == 0 {
 		return ""
 	}
-	return condition + "concat(" + name + `) collate "C" = any(` + q.parameter(arrayText(tenants), pgtype.TextArrayOID) + ")"
+	among := " = any(" + q.parameter(arrayText(q.tenants), array) + ")"
+	if array != pgtype.TextArrayOID {
+		return name + among
+	}
+	return text + among + " and " + text + ` collate "C"` + among // its own collation may take different texts for equal
 }
 
 // arrayText is the text of an array of text.

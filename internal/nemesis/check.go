@@ -145,6 +145,9 @@ func btoi(b bool) int {
 	return 0
 }
 
+// OnTheWay is how long what was sent before a crash may take until it comes.
+const OnTheWay = 20 * time.Second
+
 const mostSaid = 5 // of one rule and subscription
 
 func (c *one) broken(rule Rule, format string, args ...any) {
@@ -247,14 +250,12 @@ func (c *one) change(n *Note) {
 	}
 	d := c.dues[key]
 	switch {
-	case d == nil: // of versions that there are, as the delete of one that was lost
+	case d == nil, d.xid != n.XID: // of versions that there are: a delete that was lost, say
 		c.phantom = append(c.phantom, *n)
 		c.astray[key.id] = true
 		return
 	case d.kind != n.Kind:
 		c.broken(OutOfSet, "row %d: %s, must be %s", key.id, n.Kind, d.kind)
-	case d.xid != n.XID:
-		c.broken(OutOfSet, "row %d: of transaction %d, must be %d", key.id, n.XID, d.xid)
 	}
 	if c.got[d] {
 		c.broken(Repeated, "row %d version %d, transaction %d, at %s", key.id, version(n), n.XID, clock(n.At))
@@ -290,12 +291,33 @@ func (c *one) expired(n *Note) {
 		c.broken(NoCause, "at %s", clock(n.At))
 	}
 	for _, p := range c.phantom { // seen, lost, and withdrawn
-		if !slices.ContainsFunc(c.truth.Lost, func(at time.Time) bool { return at.After(p.At) && at.Before(n.At) }) {
+		if !slices.ContainsFunc(c.truth.Lost, func(at time.Time) bool { return at.After(p.At.Add(-OnTheWay)) && at.Before(n.At) }) {
 			c.broken(Phantom, "row %d at %s: it was never committed", keyOf(p.Old, p.New).id, clock(p.At))
 		}
 	}
+	if len(c.phantom) == 0 {
+		c.upTo()
+	}
 	c.whole(true)
 	c.begun, c.synced = false, time.Time{}
+}
+
+// upTo looks for changes that came not, although a transaction did that wrote after their commit.
+func (c *one) upTo() {
+	var newest Snapshot
+	for _, x := range c.xids {
+		if s := c.truth.Txns[x].Before; s.Xmax > newest.Xmax {
+			newest = s
+		}
+	}
+	for id, ds := range c.rows {
+		for _, d := range ds[c.next[id]:] {
+			if t := c.truth.Txns[d.xid].Committed; newest.sees(d.xid) && t.After(c.synced) {
+				c.broken(Lost, "row %d: %s by transaction %d, committed at %s; a later one came", id, d.kind, d.xid, clock(t))
+				break
+			}
+		}
+	}
 }
 
 // end judges a segment that ends at the end of all.

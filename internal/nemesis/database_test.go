@@ -180,8 +180,8 @@ func transactions(ctx context.Context, conn *pgx.Conn) (map[uint64]Txn, error) {
 	return txns, err
 }
 
-// why says what became of the place that a cursor names: tick is that tick's id, and what it lists as delivered is done.
-func (d *database) why(ctx context.Context, tick int64, done []uint64) (Cause, error) {
+// why says what became of a place in the history whose tick has this id.
+func (d *database) why(ctx context.Context, tick int64) (Cause, error) {
 	conn, err := d.connect(ctx)
 	if err != nil {
 		return Unknown, err

@@ -22,6 +22,7 @@ type fault struct {
 type trouble struct {
 	name       string
 	began, end time.Time
+	until      time.Time // it is shown in what was committed up to then
 }
 
 // failOvers need a second server, and so some seconds each.
@@ -78,7 +79,13 @@ func (w *world) strike(ctx context.Context, f fault) {
 	if end.IsZero() {
 		end = began
 	}
-	w.troubles = append(w.troubles, trouble{f.name, began, end})
+	w.strikes(trouble{f.name, began, end, end.Add(time.Second)})
+}
+
+func (w *world) strikes(x trouble) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.troubles = append(w.troubles, x)
 }
 
 func (w *world) anyNode() *node { return w.nodes[w.rnd.IntN(len(w.nodes))] }

@@ -21,37 +21,51 @@ func TestMain(m *testing.M) { pgtest.Main(m, migrate.Up) }
 var (
 	seedFlag = flag.Uint64("nemesis.seed", 1, "of the faults, the writers and the subscribers")
 	timeFlag = flag.Duration("nemesis.time", 12*time.Second, "how long to make trouble")
+	bulkFlag = flag.Int("nemesis.bulk", 0, "rows of one very large transaction; 0: none")
 	logFlag  = flag.String("nemesis.log", "", "folder for the nodes' logs (default: a temporary one)")
 )
 
+// plan is what a run is to be like.
+type plan struct {
+	seed      uint64
+	durable   bool // a crash of the database loses no commit
+	retention bool // the log is emptied after seconds
+	faults    []fault
+	lasts     time.Duration
+	bulk      int // rows of one transaction
+}
+
 // world is all that takes part in a run.
 type world struct {
-	t       *testing.T
-	bin     string
-	rnd     *rand.Rand // of the faults
-	began   time.Time
-	db      *database
-	nodes   []*node
-	subs    []*subscriber
-	durable bool // a crash of the database loses no commit
+	plan
+	t     *testing.T
+	bin   string
+	rnd   *rand.Rand // of the faults
+	began time.Time
+	db    *database
+	nodes []*node
+	subs  []*subscriber
 
+	mu       sync.Mutex
 	troubles []trouble
 
 	finished, failed atomic.Int64 // transactions
 }
 
-func newWorld(t *testing.T, seed uint64, durable bool) *world {
+func newWorld(t *testing.T, p plan) *world {
 	t.Helper()
 	dir := *logFlag
 	if dir == "" {
 		dir = t.TempDir()
 	}
-	w := &world{
-		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), db: newDatabase(t, durable), durable: durable, bin: binary(t),
-		began: time.Now(),
+	w := &world{plan: p, t: t, rnd: rand.New(rand.NewPCG(p.seed, 1)), db: newDatabase(t, p.durable), bin: binary(t), began: time.Now()}
+	if p.retention {
+		if err := w.db.exec(t.Context(), "update notifyql.setting set slot_seconds = 2, retention = '10 seconds'"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for i := range 2 {
-		n := newNode(t, fmt.Sprintf("node%d", i), newLink(t, w.db.addr()), "postgres", dbname, dir, i)
+		n := newNode(t, fmt.Sprintf("node%d", i), newLink(t, w.db.addr()), dir, i)
 		w.nodes = append(w.nodes, n)
 		if err := n.start(w.bin); err != nil {
 			t.Fatal(err)
@@ -77,14 +91,14 @@ func (w *world) await(what string, ok func() bool) {
 	}
 }
 
-// run lets everybody do their work while trouble lasts, brings the world to rest, and checks.
-func (w *world) run(seed uint64, trouble func(ctx context.Context)) {
+// run lets everybody do their work while faults are made, brings the world to rest, and checks.
+func (w *world) run() {
 	var writers, readers sync.WaitGroup
 	writing, stop := context.WithCancel(w.t.Context())
 	defer stop()
 	for i := range 4 {
 		x := &writer{
-			db: w.db, rnd: rand.New(rand.NewPCG(seed, uint64(100+i))), slow: i == 3, pause: 30 * time.Millisecond, largest: 5000,
+			db: w.db, rnd: rand.New(rand.NewPCG(w.seed, uint64(100+i))), slow: i == 3, pause: 30 * time.Millisecond, largest: 5000,
 			finished: &w.finished, failed: &w.failed,
 		}
 		writers.Go(func() { x.run(writing) })
@@ -94,8 +108,16 @@ func (w *world) run(seed uint64, trouble func(ctx context.Context)) {
 	for _, s := range w.subs {
 		readers.Go(func() { s.run(reading) })
 	}
-	trouble(writing)
-	w.say("at rest")
+	if w.bulk > 0 {
+		writers.Go(func() { w.load(writing) })
+	}
+	if w.retention {
+		writers.Go(func() { w.turn(writing) })
+	}
+	for time.Since(w.began) < w.lasts && pass(writing, w.some(200, 1500)) {
+		w.strike(writing, w.choose(w.faults))
+	}
+	w.say("no more faults")
 	stop()
 	writers.Wait()
 	w.mark()
@@ -109,7 +131,7 @@ func (w *world) run(seed uint64, trouble func(ctx context.Context)) {
 
 // mark writes the last rows that there are, one for each subscriber to find.
 func (w *world) mark() {
-	for i, tenant := range tenants {
+	for i, tenant := range append(tenants, "bulk") {
 		for _, table := range tables {
 			sql := fmt.Sprintf("begin; insert into begun default values; insert into %s (id, tenant_id, n, grp) values (%d, '%s', 0, '%s') on conflict do nothing; commit",
 				table, -1-4*i, tenant, Marker)
@@ -148,50 +170,69 @@ func (w *world) judge() {
 	if w.t.Failed() {
 		for _, n := range w.nodes {
 			if text, err := os.ReadFile(n.log.Name()); err == nil {
-				w.t.Logf("%s:\n%s", filepath.Base(n.log.Name()), text[max(0, len(text)-8000):])
+				w.t.Logf("%s:\n%s", filepath.Base(n.log.Name()), text[max(0, len(text)-3000):])
 			}
 		}
 	}
 }
 
+// turn empties the log's slots in their turn.
+func (w *world) turn(ctx context.Context) {
+	for pass(ctx, time.Second) {
+		w.db.exec(ctx, "select notifyql.turn('1 second')") //nolint:errcheck // while the database is down there is nothing to be emptied
+	}
+}
+
+// load imports rows of a tenant of its own, many in one transaction, and deletes them the same way.
+func (w *world) load(ctx context.Context) {
+	for i := 0; pass(ctx, 3*time.Second); i++ {
+		sql := fmt.Sprintf("insert into items (id, tenant_id, n, grp) select nextval('item_id'), 'bulk', i %% 100, 'g' || i %% 4 from generate_series(1, %d) i", w.bulk)
+		if i%2 == 1 {
+			sql = "delete from items where tenant_id = 'bulk'"
+		}
+		began := time.Now()
+		if err := w.db.exec(ctx, "begin; insert into begun default values; "+sql+"; commit"); err == nil {
+			w.strikes(trouble{name: importing, began: began, end: began, until: time.Now().Add(time.Second)})
+		}
+	}
+}
+
+const importing = "transaction of very many rows"
+
 // subscribe adds a subscriber.
-func (w *world) subscribe(seed uint64, table, tenant string, f Filter, batch, calm bool) {
+func (w *world) subscribe(table, tenant string, f Filter, batch, calm bool) {
 	i := len(w.subs)
-	s := &subscriber{db: w.db, nodes: w.nodes, rnd: rand.New(rand.NewPCG(seed, uint64(200+i))), batch: batch, calm: calm}
+	s := &subscriber{db: w.db, nodes: w.nodes, rnd: rand.New(rand.NewPCG(w.seed, uint64(200+i))), batch: batch, calm: calm}
 	s.Subscription = Subscription{Name: fmt.Sprintf("subscriber %d of %s of %s", i, table, tenant), Table: table, Tenant: tenant, Filter: f}
 	w.subs = append(w.subs, s)
 }
 
-// world's subscribers: filters, batches and single changes, the calm and the restless.
-func (w *world) subscribeAll(seed uint64) {
-	w.subscribe(seed, "items", "a", Filter{}, false, true)
-	w.subscribe(seed, "items", "a", Filter{}, true, false)
-	w.subscribe(seed, "items", "b", Filter{Below: 50}, true, true)
-	w.subscribe(seed, "items", "b", Filter{Below: 50}, false, false)
-	w.subscribe(seed, "items", "c", Filter{Group: "g2"}, false, false)
-	w.subscribe(seed, "lines", "a", Filter{Group: "g1"}, false, false)
-	w.subscribe(seed, "lines", "c", Filter{}, true, false)
-	w.subscribe(seed, "sums", "b", Filter{}, false, true)
-	w.subscribe(seed, "sums", "c", Filter{}, true, false)
-}
-
-func TestNemesis(t *testing.T) {
-	w := newWorld(t, *seedFlag, true)
-	w.subscribeAll(*seedFlag)
-	w.run(*seedFlag, w.among(faults))
-}
-
-func TestNemesisLosesCommits(t *testing.T) {
-	w := newWorld(t, *seedFlag, false)
-	w.subscribeAll(*seedFlag)
-	w.run(*seedFlag, w.among(everyFault))
-}
-
-// among makes faults chosen at random until the time is over.
-func (w *world) among(fs []fault) func(context.Context) {
-	return func(ctx context.Context) {
-		for time.Since(w.began) < *timeFlag && pass(ctx, w.some(200, 1500)) {
-			w.strike(ctx, w.choose(fs))
-		}
+// nemesis is one run.
+func nemesis(t *testing.T, p plan) {
+	w := newWorld(t, p)
+	w.subscribe("items", "a", Filter{}, false, true)
+	w.subscribe("items", "a", Filter{}, true, false)
+	w.subscribe("items", "b", Filter{Below: 50}, true, true)
+	w.subscribe("items", "b", Filter{Below: 50}, false, false)
+	w.subscribe("items", "c", Filter{Group: "g2"}, false, false)
+	w.subscribe("lines", "a", Filter{Group: "g1"}, false, false)
+	w.subscribe("lines", "c", Filter{}, true, false)
+	w.subscribe("sums", "b", Filter{}, false, true)
+	w.subscribe("sums", "c", Filter{}, true, false)
+	if p.bulk > 0 {
+		w.subscribe("items", "bulk", Filter{Below: 2}, true, false)
 	}
+	w.run()
+}
+
+// A few seconds of all that can be had at once.
+func TestNemesis(t *testing.T) {
+	t.Parallel()
+	nemesis(t, plan{seed: *seedFlag, durable: true, retention: true, faults: faults, lasts: *timeFlag, bulk: *bulkFlag})
+}
+
+// The same, where the database loses what it had committed.
+func TestNemesisLosesCommits(t *testing.T) {
+	t.Parallel()
+	nemesis(t, plan{seed: *seedFlag, faults: everyFault, lasts: *timeFlag})
 }

@@ -59,11 +59,11 @@ func freeAddr(t testing.TB, salt int) string {
 	return ""
 }
 
-func newNode(t testing.TB, name string, database *link, user, dbname, dir string, salt int) *node {
+func newNode(t testing.TB, name string, database *link, dir string, salt int) *node {
 	t.Helper()
 	n := &node{name: name, addr: freeAddr(t, salt), database: database}
 	n.clients = newLink(t, n.addr)
-	url := fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", user, database.addr, dbname)
+	url := fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", database.addr, dbname)
 	n.env = append(os.Environ(), "DATABASE_URL="+url, "NOTIFYQL_ADDR="+n.addr, "NOTIFYQL_AUTH=trust",
 		"NOTIFYQL_TAIL_BYTES=4MB", "NOTIFYQL_DRAIN_TIMEOUT=1s", "NOTIFYQL_PING_INTERVAL=2s", "NOTIFYQL_PONG_TIMEOUT=4s")
 	var err error

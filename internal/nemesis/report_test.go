@@ -1,6 +1,7 @@
 package nemesis
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -18,7 +19,7 @@ func (w *world) pauses(truth *Truth) {
 			for i := range s.Notes {
 				n := &s.Notes[i]
 				at := truth.Txns[n.XID].Committed
-				if n.XID == 0 || at.Before(x.began) || at.After(x.end.Add(time.Second)) {
+				if n.XID == 0 || at.Before(x.began) || at.After(x.until) {
 					continue
 				}
 				if x.end.After(at) {
@@ -29,10 +30,9 @@ func (w *world) pauses(truth *Truth) {
 		}
 		worst[x.name] = append(worst[x.name], longest)
 	}
-	for _, f := range everyFault {
-		if ds := worst[f.name]; len(ds) > 0 {
-			slices.Sort(ds)
-			w.say("%3d times %-40s pause: median %v, longest %v", len(ds), f.name, ds[len(ds)/2].Round(time.Millisecond), ds[len(ds)-1].Round(time.Millisecond))
-		}
+	for _, name := range slices.Sorted(maps.Keys(worst)) {
+		ds := worst[name]
+		slices.Sort(ds)
+		w.say("%3d times %-36s pause: median %v, longest %v", len(ds), name, ds[len(ds)/2].Round(time.Millisecond), ds[len(ds)-1].Round(time.Millisecond))
 	}
 }

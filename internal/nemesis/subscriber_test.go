@@ -28,7 +28,8 @@ type subscriber struct {
 	cursor   string
 	took     time.Time // when the cursor came
 	live     bool
-	done     bool // it has the marker
+	marked   bool // it has the marker; done: and all before it
+	done     bool
 	batches  int
 	resumed  int
 	expiries int
@@ -253,15 +254,13 @@ func (s *subscriber) next(payload []byte) error {
 		}
 		s.Notes = append(s.Notes, n)
 		if n.New != nil && n.New.Group == Marker {
-			s.done = true
+			s.marked = true
 		}
 	}
 	if c.Cursor != nil {
 		s.cursor, s.took = *c.Cursor, now
 	}
-	if s.done && s.cursor == "" { // among the rows at the beginning: they are not all there yet
-		s.done = false
-	}
+	s.done = s.marked && s.cursor != "" // which comes when all rows of the beginning are there
 	return nil
 }
 
@@ -290,7 +289,7 @@ func (s *subscriber) refused(ctx context.Context, payload []byte) error {
 		}
 		s.expiries++
 		s.note(Note{Kind: Expired, At: at, Cause: cause})
-		s.cursor = ""
+		s.cursor, s.marked = "", false
 	case "SHUTTING_DOWN", "INITIAL_INTERRUPTED", "NOT_READY":
 	default:
 		s.odd("%s", payload)
@@ -305,9 +304,9 @@ func (s *subscriber) why(ctx context.Context) (Cause, error) {
 		return Unknown, nil
 	}
 	for {
-		cause, err := s.db.why(ctx, c.Tick.ID, nil)
+		cause, err := s.db.why(ctx, c.Tick.ID)
 		if err == nil {
-			if cause == Unknown && s.db.lostSince(s.took) {
+			if cause == Unknown && s.db.lostSince(s.took.Add(-OnTheWay)) {
 				cause = LostTail
 			}
 			return cause, nil

@@ -21,6 +21,9 @@ type Passed struct {
 // be found out first.
 var ErrOtherEra = errors.New("the database server was started anew")
 
+// ErrTarget says that the place to be reached is not there, or not ahead of the cursor: another one must be named.
+var ErrTarget = errors.New("another place to be reached is needed")
+
 // Query asks for the rows of a watched table as they stand.
 type Query struct {
 	Watch   WatchID

@@ -19,11 +19,8 @@ const (
 	sinceTime = 250 * time.Millisecond
 )
 
-// errTarget says that the place to be reached is none, or none yet, for whoever holds the cursor.
-var errTarget = errors.New("another place to be reached is needed")
-
 // errPastTarget is what a cursor meets that is not behind it.
-var errPastTarget = fmt.Errorf("%w: the cursor is ahead of this node, which must catch up first", errTarget)
+var errPastTarget = fmt.Errorf("%w: the cursor is ahead of this node, which must catch up first", change.ErrTarget)
 
 // Since implements subs.History. It waits for its turn; ctx bounds that too.
 func (s *Source) Since(ctx context.Context, from, to change.Cursor, topic change.Topic, tenants []string, limit int) (change.Page, error) {
@@ -53,7 +50,7 @@ func (s *Source) Since(ctx context.Context, from, to change.Cursor, topic change
 
 // isPlace reports whether an error is one of the place, and not of the database.
 func isPlace(err error) bool {
-	return errors.Is(err, change.ErrCursorExpired) || errors.Is(err, change.ErrCursorInvalid) || errors.Is(err, change.ErrOtherEra) || errors.Is(err, errTarget)
+	return errors.Is(err, change.ErrCursorExpired) || errors.Is(err, change.ErrCursorInvalid) || errors.Is(err, change.ErrOtherEra) || errors.Is(err, change.ErrTarget)
 }
 
 // catchUp is one call of Since: step by step it moves a place, at, along the history, and collects what that passes. None of it
@@ -218,7 +215,7 @@ func (r *catchUp) lookUp(ctx context.Context) error {
 		return err
 	}
 	if target == nil || target.Stamp != r.to.Tick {
-		return fmt.Errorf("%w: its tick is not there", errTarget)
+		return fmt.Errorf("%w: its tick is not there", change.ErrTarget)
 	}
 	r.below, r.above, r.target = r.tick, r.upper, target
 	for _, t := range []*change.Tick{r.tick, r.upper, target} {

@@ -54,7 +54,7 @@ func (r *catchUp) choose(ctx context.Context) error {
 		return err
 	}
 	if u == nil {
-		return fmt.Errorf("%w: its tick is not there", errTarget)
+		return fmt.Errorf("%w: its tick is not there", change.ErrTarget)
 	}
 	r.ticks.put(u.Stamp, u)
 	if !depends {

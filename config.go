@@ -68,6 +68,7 @@ type Limits struct {
 	PongTimeout      time.Duration // for the answer; default 15 s
 	IdleTimeout      time.Duration // of a socket without a subscription; default none
 	TailBytes        int64         // of transactions kept in memory for subscribers; default 64 MiB
+	InitialRows      int           // that a subscription may begin with; default 1,000,000
 	ResolverTimeout  time.Duration // of a field's Resolve; default 5 s
 	HTTPRequestBytes int64         // of a POST; default 1 MiB
 }
@@ -76,7 +77,7 @@ func (l Limits) withDefaults() Limits {
 	for _, d := range []struct {
 		v *int
 		d int
-	}{{&l.Connections, 10_000}, {&l.Subscriptions, 100}, {&l.MessagesPerSec, 100}} {
+	}{{&l.Connections, 10_000}, {&l.Subscriptions, 100}, {&l.MessagesPerSec, 100}, {&l.InitialRows, 1_000_000}} {
 		if *d.v <= 0 {
 			*d.v = d.d
 		}

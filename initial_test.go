@@ -3,6 +3,7 @@ package notifyql_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,5 +108,33 @@ func TestSlowSubscriberResumes(t *testing.T) {
 	f.want("UPDATE 1.501")
 	if st := srv.Stats(); st.Overflowed == 0 || st.PagesRead == 0 {
 		t.Errorf("%+v: it was never left behind", st)
+	}
+}
+
+// More rows than a subscription may begin with are refused, with what to do.
+func TestInitialTooLarge(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, items+`; insert into items select g, 'a' from generate_series(1, 200) g`)
+	srv := run(t, notifyql.Config{DatabaseURL: db.URL, Limits: notifyql.Limits{InitialRows: 100}})
+	f := &follower{t: t}
+	f.follow(srv, "initial: true, limit: 100")
+	for range 100 {
+		if got, err := f.next(); err != nil || got.Kind != "INITIAL" {
+			t.Fatal(got, err)
+		}
+	}
+	f.want("SYNCED")
+	f.cursor = ""
+	f.follow(srv, "initial: true")
+	for {
+		_, err := f.next()
+		if err == nil {
+			continue
+		}
+		if !strings.Contains(err.Error(), "limit") {
+			t.Errorf("it ended with %v", err)
+		}
+		break
 	}
 }

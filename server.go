@@ -77,7 +77,7 @@ func New(c Config) (*Server, error) {
 		s.source, s.database, history = database{db}, db, db
 	}
 	s.hub = subs.New(subs.Options{
-		TailBytes: c.Limits.TailBytes, EncodeTimeout: c.Limits.ResolverTimeout, History: history, Join: s.join, Logger: s.log,
+		TailBytes: c.Limits.TailBytes, SnapshotRows: int64(c.Limits.InitialRows), EncodeTimeout: c.Limits.ResolverTimeout, History: history, Join: s.join, Logger: s.log,
 	})
 	// Fields that don't fit are found now, not when the database answers.
 	schema, _, err := s.buildSchema(catalog.Catalog{})

@@ -56,6 +56,7 @@ func (s *settings) list() []setting {
 		{"pong-timeout", "NOTIFYQL_PONG_TIMEOUT", "15s", "time for the answer to a ping", span(&l.PongTimeout)},
 		{"idle-timeout", "NOTIFYQL_IDLE_TIMEOUT", "", "how long a socket may be without a subscription (default: for ever)", span(&l.IdleTimeout)},
 		{"tail-bytes", "NOTIFYQL_TAIL_BYTES", "64MB", "transactions kept in memory for subscribers", size(&l.TailBytes)},
+		{"max-initial-rows", "NOTIFYQL_MAX_INITIAL_ROWS", "1000000", "rows that a subscription may begin with", count(&l.InitialRows)},
 		{"log-level", "NOTIFYQL_LOG_LEVEL", "info", "debug, info, warn or error", text(&s.logLevel)},
 		{"log-format", "NOTIFYQL_LOG_FORMAT", "text", "text or json", text(&s.logFormat)},
 	}

@@ -3,6 +3,8 @@ package subs
 import (
 	"context"
 	"slices"
+
+	"github.com/notifyql/notifyql/internal/change"
 )
 
 // What a batch holds at most; a larger transaction comes in parts.
@@ -34,14 +36,20 @@ func (h *Hub) collect(g *group, e *entry, size int64) {
 	b.entries, b.size = append(b.entries, e), b.size+size
 }
 
-// complete sends all open batches: their transaction is complete. h.mu is held.
-func (h *Hub) complete() {
+// complete sends all open batches: their transaction is complete. at is the place behind it. h.mu is held.
+func (h *Hub) complete(at *change.Point) {
 	for _, g := range h.open {
 		g.open.complete = true
 		h.send(g, g.open)
 	}
 	clear(h.open)
 	h.open = h.open[:0]
+	for _, r := range h.held {
+		h.admit(r, at)
+		h.touch(r.g)
+	}
+	clear(h.held)
+	h.held = h.held[:0]
 }
 
 // hold makes b the open batch: what is in it was dispatched, and is in no list yet.
@@ -54,7 +62,7 @@ func (g *group) hold(b *batch) {
 // send puts the open batch into its group's list, as a record of its own in the tail. h.mu is held.
 func (h *Hub) send(g *group, b *batch) {
 	last := b.entries[len(b.entries)-1]
-	rec := &record{size: b.size, before: last.rec.before}
+	rec := &record{size: b.size, before: last.rec.before, call: last.rec.call}
 	h.add(rec, g, &entry{rec: rec, change: last.change, size: b.size, batch: b})
 	g.hold(nil)
 	h.remember(rec)
@@ -73,13 +81,13 @@ func (h *Hub) sendOpen(g *group) {
 func (h *Hub) Unsettled() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.open) > 0
+	return len(h.open) > 0 || len(h.held) > 0
 }
 
 // Settle says that what was dispatched last was the end of its transaction.
 func (h *Hub) Settle() {
 	h.mu.Lock()
-	h.complete()
+	h.complete(h.place.Load().at)
 	woken := h.takeWoken()
 	h.mu.Unlock()
 	wake(woken)

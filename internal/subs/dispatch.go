@@ -8,21 +8,22 @@ import (
 // behind them; nil where there are no places.
 func (h *Hub) Dispatch(txns []change.Txn, at *change.Point) {
 	h.mu.Lock()
+	h.calls++
 	for i := range txns {
 		if txns[i].XID != h.last {
-			h.complete()
+			h.complete(txns[i].Before)
 			h.last = txns[i].XID
 		}
 		h.dispatch(&txns[i])
 	}
-	h.place.Store(at) // after all of it is in the lists
+	h.place.Store(&place{at, h.calls}) // after all of it is in the lists
 	woken := h.takeWoken()
 	h.mu.Unlock()
 	wake(woken)
 }
 
 func (h *Hub) dispatch(t *change.Txn) {
-	rec := &record{before: t.Before}
+	rec := &record{before: t.Before, call: h.calls}
 	if t.Stub != nil {
 		h.dispatchStub(rec, t)
 	}
@@ -220,6 +221,11 @@ func (h *Hub) add(rec *record, g *group, e *entry) {
 	g.mu.Lock()
 	g.entries.push(e)
 	g.mu.Unlock()
+	h.touch(g)
+}
+
+// touch remembers that the readers of a group are to be woken; see takeWoken. h.mu is held.
+func (h *Hub) touch(g *group) {
 	if !g.touched {
 		g.touched = true
 		h.woken = append(h.woken, g)

@@ -29,8 +29,8 @@ type group struct {
 	ended   error
 
 	snapshots map[string]*snapshot // that others may share, by query
-	synced    []byte               // the frame of the round
-	syncedIn  int64                // which round
+	synced    []byte               // the frame that says so of syncedAt
+	syncedAt  *change.Point
 }
 
 // entry is one matched change, or a stub, in a group's list.

@@ -66,7 +66,7 @@ type Hub struct {
 	slot   chan struct{} // one token for each background task under way
 	rowing chan struct{} // one token for each read of rows under way
 
-	place atomic.Pointer[change.Point] // behind all that is in the lists; nil: there are no places
+	place atomic.Pointer[place] // behind all that is in the lists or in open batches
 
 	mu     sync.Mutex
 	closed bool
@@ -77,11 +77,13 @@ type Hub struct {
 
 	rows  rows       // scratch of Dispatch
 	woken []*group   // have got something; see takeWoken
+	calls int64      // of Dispatch
 	last  change.XID // of the transaction dispatched last
 	open  []*group   // with an open batch, of that transaction
 
 	ticket  int             // given out last
 	joining map[*Reader]int // who waits for Joined, by ticket
+	held    []*Reader       // of them, who was answered and waits for the end of an open batch
 	round   atomic.Int64    // see Round
 
 	bytes     atomic.Int64 // of the tail
@@ -103,9 +105,16 @@ type topic struct {
 // groupKey tells groups apart. Both parts are needed: the plan for what is shown, the tenants for who may see.
 type groupKey struct{ plan, tenants string }
 
+// place is where the hub is after a call of Dispatch.
+type place struct {
+	at   *change.Point // nil: there are no places
+	call int64
+}
+
 // record is one dispatched transaction in the tail, with the groups whose lists it has entries in.
 type record struct {
 	before *change.Point
+	call   int64 // of Dispatch, that brought it, or the last of it
 	size   int64
 	groups []*group
 	gone   bool // out of the tail
@@ -115,10 +124,12 @@ type record struct {
 func New(o Options) *Hub {
 	o = o.withDefaults()
 	ctx, stop := context.WithCancel(context.Background())
-	return &Hub{
+	h := &Hub{
 		o: o, ctx: ctx, stop: stop, slot: make(chan struct{}, o.Background), rowing: make(chan struct{}, o.Snapshots),
 		joining: map[*Reader]int{}, topics: map[change.Topic]*topic{}, groups: map[groupKey]*group{},
 	}
+	h.place.Store(&place{})
+	return h
 }
 
 // Close ends all readers with ErrClosed, after what is ready for them, and waits for background work to end.
@@ -144,7 +155,7 @@ func (h *Hub) Attach(p Plan, id *auth.Identity, start Start, wake func()) (*Read
 		h.mu.Unlock()
 		return nil, ErrClosed
 	}
-	now := h.place.Load()
+	now := h.place.Load().at
 	if (start.After != nil || start.Rows != nil) && (now == nil || h.o.History == nil) {
 		h.mu.Unlock()
 		return nil, ErrNoHistory

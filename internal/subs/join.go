@@ -2,10 +2,15 @@ package subs
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/notifyql/notifyql/internal/change"
 )
+
+// maxStale is how often in a row a reader is given another place to catch up to. After a sweep the node is behind all that had
+// committed when the reader came, so that mostly the first one will do.
+const maxStale = 20
 
 // join is what a reader can catch up to: the place where the node was after a sweep that began after the reader had come. It
 // may have seen more elsewhere than this node had before.
@@ -47,22 +52,30 @@ func (h *Hub) Joined(ticket int, at *change.Point) {
 	h.mu.Lock()
 	var woken []*Reader
 	for r, asked := range h.joining {
-		if asked > ticket {
-			continue
+		switch {
+		case asked > ticket:
+		case r.g.open != nil: // it is before at, and others are to get it whole
+			h.held = append(h.held, r)
+		default:
+			h.admit(r, at)
+			woken = append(woken, r)
 		}
-		delete(h.joining, r)
-		h.sendOpen(r.g) // it is before at
-		r.g.mu.Lock()
-		r.joined.Store(&join{at: at, pos: r.g.base + int64(r.g.entries.len())})
-		r.g.mu.Unlock()
-		woken = append(woken, r)
 	}
-	gs := h.takeWoken()
 	h.mu.Unlock()
-	wake(gs)
 	for _, r := range woken {
 		r.rouse()
 	}
+}
+
+// admit lets a reader, if it still waits for that, catch up to at, a place behind all that is in its group's list. h.mu is held.
+func (h *Hub) admit(r *Reader, at *change.Point) {
+	if _, waits := h.joining[r]; !waits {
+		return
+	}
+	delete(h.joining, r)
+	r.g.mu.Lock()
+	r.joined.Store(&join{at: at, pos: r.g.base + int64(r.g.entries.len())})
+	r.g.mu.Unlock()
 }
 
 // rouse wakes the reader, if it is not awake.
@@ -77,6 +90,9 @@ func (r *Reader) nextJoin() error {
 		return err
 	}
 	if r.join = r.joined.Load(); r.join != nil {
+		if r.join.at == nil { // there are no places any more
+			return ErrOverflow
+		}
 		r.phase = catching
 		r.toward = string(r.join.at.AppendCursor(nil))
 	}
@@ -107,13 +123,17 @@ func (r *Reader) nextPage(dst [][]byte, limit int) ([][]byte, error) {
 		case reading:
 			return dst, r.waits(r.page)
 		case stale:
+			if r.stale++; r.stale > maxStale {
+				return dst, fmt.Errorf("%w: it is ahead of all that this server knows", change.ErrCursorInvalid)
+			}
 			r.resume(r.from)
 			return dst, nil
 		}
+		r.stale = 0
 		n := min(end-len(dst), len(r.page.frames)-r.frame)
 		dst = append(dst, r.page.frames[r.frame:r.frame+n]...)
 		r.frame += n
-		if r.frame < len(r.page.frames) {
+		if len(dst) == end { // beyond there may be no more than one greeting
 			return dst, nil
 		}
 		p := r.page
@@ -123,7 +143,6 @@ func (r *Reader) nextPage(dst [][]byte, limit int) ([][]byte, error) {
 		}
 		if p.arrived {
 			r.phase, r.pos, r.at, r.in = live, r.join.pos, r.join.at, nil
-			r.round = r.g.hub.round.Load()
 			if r.greet || r.part {
 				if frame := r.g.plan.EncodeSynced(r.at); frame != nil {
 					dst = append(dst, frame)
@@ -169,7 +188,7 @@ func (g *group) fillCaught(ctx context.Context, p *page, read *change.Page) {
 		for k := range t.Changes {
 			f.add(ctx, g, &t.Changes[k], t.Before)
 		}
-		f.part = !t.Whole
+		f.part = g.batcher != nil && !t.Whole
 	}
 	f.send(ctx, g, !f.part)
 	g.finish(ctx, p, &f, func() {
@@ -224,19 +243,19 @@ func (h *Hub) Round() {
 	}
 }
 
-// syncedFrame is the frame that tells a group's readers in a round that they have got all before now; nil if they don't ask. Any
-// place that one of the readers was at will do for all of them: they have got all that is in the list.
-func (g *group) syncedFrame(round int64, now *change.Point) []byte {
-	if now == nil || !g.plan.Cursors() {
+// told is the frame that tells readers who are at a place that they are; nil if they don't ask. Readers who are at another place must
+// not get it, however near: one that is not there yet would miss something, one that is further would get it again.
+func (g *group) told(at *change.Point) []byte {
+	if at == nil || !g.plan.Cursors() {
 		return nil
 	}
 	g.mu.Lock()
-	frame, known := g.synced, g.syncedIn == round
+	frame, known := g.synced, g.syncedAt == at
 	g.mu.Unlock()
 	if !known {
-		frame = g.plan.EncodeSynced(now)
+		frame = g.plan.EncodeSynced(at)
 		g.mu.Lock()
-		g.synced, g.syncedIn = frame, round
+		g.synced, g.syncedAt = frame, at
 		g.mu.Unlock()
 	}
 	return frame

@@ -66,7 +66,7 @@ func (g *group) stubPage(e *entry, number int, after *change.Change, begun bool)
 	g.hub.background(g, func(ctx context.Context) {
 		g.read(ctx, p, func(ctx context.Context) error {
 			stub := *e.stub
-			if now := g.hub.place.Load(); now != nil {
+			if now := g.hub.place.Load().at; now != nil {
 				stub.Era = now.Era() // after a crash, until the node knows that nothing was lost, it must not be read
 			}
 			cs, more, err := g.hub.o.History.Txn(ctx, e.xid, after, &stub, g.plan.Topic(), g.tenants(), g.hub.o.PageRows)
@@ -101,7 +101,7 @@ func (g *group) read(ctx context.Context, p *page, once func(context.Context) er
 		case err == nil:
 			g.hub.keepPage(p)
 			return
-		case errors.Is(err, change.ErrOtherEra) && p.of == nil:
+		case p.of == nil && (errors.Is(err, change.ErrOtherEra) || errors.Is(err, change.ErrTarget)):
 			g.mu.Lock()
 			p.state = stale
 			g.mu.Unlock()
@@ -118,7 +118,7 @@ func (g *group) read(ctx context.Context, p *page, once func(context.Context) er
 			g.wakeAll()
 			return
 		}
-		if ctx.Err() != nil || !g.live() {
+		if ctx.Err() != nil || g.abandon(p) {
 			return
 		}
 		if !said {
@@ -154,15 +154,25 @@ func (h *Hub) keepPage(p *page) {
 func (g *group) forget(p *page) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.remove(p)
+}
+
+// remove takes a page out of those kept. g.mu is held.
+func (g *group) remove(p *page) {
 	if i := slices.Index(g.pages, p); i >= 0 {
 		g.pages = slices.Delete(g.pages, i, i+1)
 	}
 }
 
-func (g *group) live() bool {
+// abandon forgets a page that can't be read now if there is nobody left to read it for. Who comes later asks for it anew.
+func (g *group) abandon(p *page) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.readers) > 0
+	if len(g.readers) > 0 {
+		return false
+	}
+	g.remove(p)
+	return true
 }
 
 func (g *group) fillStub(ctx context.Context, p *page, cs []change.Change, more bool) {

@@ -29,6 +29,7 @@ type Reader struct {
 	// joining and catching up
 	from   change.Cursor
 	join   *join
+	stale  int   // places in a row that were none to catch up to
 	page   *page // of from, or of stub
 	frame  int   // the next one in page
 	toward string
@@ -37,6 +38,7 @@ type Reader struct {
 	pos   int64          // in the group's list
 	at    *change.Point  // what it has got: all before this,
 	in    *change.Change // and if not nil, up to this change behind it
+	call  int64          // of Dispatch, that brought what it got last
 	stub  *entry         // being read
 	after *change.Change // in stub: where page begins
 	begun bool
@@ -103,16 +105,16 @@ func (r *Reader) nextLive(dst [][]byte, limit int) ([][]byte, error) {
 			return dst, r.overflow()
 		case left == ended:
 			return dst, r.g.why()
+		case left == waitsForMore, left == nothing && now.call < r.call: // Dispatch is not done yet, and wakes
+			return dst, nil
 		case left == nothing:
-			r.at, r.in = now, nil
+			r.at, r.in = now.at, nil
 			if round != r.round {
 				r.round = round
-				if frame := r.g.syncedFrame(round, now); frame != nil {
+				if frame := r.g.told(now.at); frame != nil {
 					dst = append(dst, frame)
 				}
 			}
-			return dst, nil
-		case left == waitsForMore:
 			return dst, nil
 		}
 		for i, e := range batch[:n] {
@@ -133,7 +135,7 @@ func (r *Reader) nextLive(dst [][]byte, limit int) ([][]byte, error) {
 				dst = append(dst, frame)
 			}
 			r.pos++
-			r.at, r.in = e.rec.before, e.change
+			r.at, r.in, r.call = e.rec.before, e.change, e.rec.call
 			r.part = e.batch != nil && !e.batch.complete
 		}
 	}
@@ -218,7 +220,7 @@ func (r *Reader) nextStub(dst [][]byte, limit int) ([][]byte, bool, error) {
 		r.part = p.part
 		if !p.more {
 			r.stub = nil
-			r.at, r.in = behindStub(e), nil
+			r.at, r.in, r.call = behindStub(e), nil, e.rec.call
 			return dst, true, nil
 		}
 		if limit == 0 {

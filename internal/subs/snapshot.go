@@ -171,7 +171,7 @@ func (s *snapshot) read(ctx context.Context) (change.Cursor, error) {
 func (s *snapshot) again() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.taken || s.large {
+	if s.taken {
 		return false
 	}
 	s.frames, s.bytes, s.rows = nil, 0, 0
@@ -262,12 +262,9 @@ func (s *snapshot) take(r *Reader, limit int) (frames [][]byte, done, alone bool
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.owner != r && s.large:
+	case s.owner != r && s.large, r.row == 0 && errors.Is(s.err, ErrInterrupted): // it was others who had got something
 		return nil, false, true, nil
 	case s.owner != r && !s.done:
-		if errors.Is(s.err, ErrInterrupted) {
-			return nil, false, true, nil
-		}
 		return nil, false, false, s.err
 	}
 	n := min(limit, s.gone+len(s.frames)-r.row)

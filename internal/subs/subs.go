@@ -110,7 +110,7 @@ type History interface {
 	// Since returns a page of what follows from on the way to to, a place that this node is behind, of this topic and these tenants: at
 	// most about limit changes, none perhaps. A page that leads nowhere is not returned: there is progress until it has Arrived.
 	// Nothing is returned that may have a gap. An error that wraps change.ErrCursorExpired or change.ErrCursorInvalid is final,
-	// with change.ErrOtherEra another to is needed; after any other the page is asked for again.
+	// with change.ErrOtherEra or change.ErrTarget another to is needed; after any other the page is asked for again.
 	Since(ctx context.Context, from, to change.Cursor, topic change.Topic, tenants []string, limit int) (change.Page, error)
 
 	// Rows reads the rows of q as they stand at one moment, and returns the place of that moment in the history. page gets them in

@@ -3,7 +3,6 @@ package nemesis
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -211,22 +210,6 @@ func (d *database) why(ctx context.Context, tick int64) (Cause, error) {
 		}
 	}
 	return Unknown, nil
-}
-
-// describe is the number of rows in the ledger, for the report.
-func (d *database) describe(ctx context.Context) string {
-	conn, err := d.connect(ctx)
-	if err != nil {
-		return err.Error()
-	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it has served
-	var changes, txns, ticks int64
-	var dropped string
-	if err := conn.QueryRow(ctx, `select (select count(*) from ledger), (select count(*) from begun), (select count(*) from notifyql.tick), (select dropped::text from notifyql.retention)`).
-		Scan(&changes, &txns, &ticks, &dropped); err != nil {
-		return err.Error()
-	}
-	return fmt.Sprintf("%d changes in %d transactions; %d ticks, dropped up to xid %s", changes, txns, ticks, dropped)
 }
 
 func (d *database) lostSince(t time.Time) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -53,19 +54,17 @@ var faults = []fault{
 	{"column added or dropped", 2, (*world).ddl},
 }
 
-// choose picks a fault of those allowed.
-func (w *world) choose(fs []fault) fault {
-	sum := 0
-	for _, f := range fs {
-		sum += f.weight
-	}
-	n := w.rnd.IntN(sum)
-	for _, f := range fs {
-		if n -= f.weight; n < 0 {
-			return f
+// choose picks the next fault: each of them as often as its weight, in random order, and then again.
+func (w *world) choose() fault {
+	if len(w.coming) == 0 {
+		for _, f := range w.faults {
+			w.coming = append(w.coming, slices.Repeat([]fault{f}, f.weight)...)
 		}
+		w.rnd.Shuffle(len(w.coming), func(i, j int) { w.coming[i], w.coming[j] = w.coming[j], w.coming[i] })
 	}
-	panic("unreachable")
+	f := w.coming[0]
+	w.coming = w.coming[1:]
+	return f
 }
 
 // strike makes one trouble.

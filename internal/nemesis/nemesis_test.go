@@ -20,7 +20,8 @@ func TestMain(m *testing.M) { pgtest.Main(m, migrate.Up) }
 
 var (
 	seedFlag = flag.Uint64("nemesis.seed", 1, "of the faults, the writers and the subscribers")
-	timeFlag = flag.Duration("nemesis.time", 12*time.Second, "how long to make trouble")
+	timeFlag = flag.Duration("nemesis.time", 10*time.Second, "how long to make trouble")
+	binFlag  = flag.String("nemesis.binary", "", "the server to make trouble for (default: built from these sources)")
 	bulkFlag = flag.Int("nemesis.bulk", 0, "rows of one very large transaction; 0: none")
 	logFlag  = flag.String("nemesis.log", "", "folder for the nodes' logs (default: a temporary one)")
 )
@@ -35,6 +36,9 @@ type plan struct {
 	bulk      int // rows of one transaction
 }
 
+// fewest is how many faults there are at least, on a machine however busy.
+const fewest = 5
+
 // world is all that takes part in a run.
 type world struct {
 	plan
@@ -46,10 +50,11 @@ type world struct {
 	nodes []*node
 	subs  []*subscriber
 
+	coming   []fault
 	mu       sync.Mutex
 	troubles []trouble
 
-	finished, failed atomic.Int64 // transactions
+	failed atomic.Int64 // transactions
 }
 
 func newWorld(t *testing.T, p plan) *world {
@@ -74,6 +79,7 @@ func newWorld(t *testing.T, p plan) *world {
 	for _, n := range w.nodes {
 		w.await("the nodes to be ready", func() bool { return n.ready(t.Context()) })
 	}
+	w.began = time.Now()
 	return w
 }
 
@@ -92,14 +98,14 @@ func (w *world) await(what string, ok func() bool) {
 }
 
 // run lets everybody do their work while faults are made, brings the world to rest, and checks.
-func (w *world) run() {
+func (w *world) run(sum *tally) {
 	var writers, readers sync.WaitGroup
 	writing, stop := context.WithCancel(w.t.Context())
 	defer stop()
 	for i := range 4 {
 		x := &writer{
 			db: w.db, rnd: rand.New(rand.NewPCG(w.seed, uint64(100+i))), slow: i == 3, pause: 30 * time.Millisecond, largest: 5000,
-			finished: &w.finished, failed: &w.failed,
+			failed: &w.failed,
 		}
 		writers.Go(func() { x.run(writing) })
 	}
@@ -114,8 +120,11 @@ func (w *world) run() {
 	if w.retention {
 		writers.Go(func() { w.turn(writing) })
 	}
-	for time.Since(w.began) < w.lasts && pass(writing, w.some(200, 1500)) {
-		w.strike(writing, w.choose(w.faults))
+	for n := 0; n < fewest || time.Since(w.began) < w.lasts; n++ {
+		if !pass(writing, w.some(200, 1500)) {
+			break
+		}
+		w.strike(writing, w.choose())
 	}
 	w.say("no more faults")
 	stop()
@@ -126,7 +135,7 @@ func (w *world) run() {
 	if !deadline.Stop() {
 		w.t.Errorf("not all subscribers have come to the end")
 	}
-	w.judge()
+	w.judge(sum)
 }
 
 // mark writes the last rows that there are, one for each subscriber to find.
@@ -142,18 +151,15 @@ func (w *world) mark() {
 	}
 }
 
-func (w *world) judge() {
+// judge asks the checker, and adds to the tally.
+func (w *world) judge(sum *tally) {
 	truth, err := w.db.truth(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	var all []*Subscription
-	var delivered, resumed, expired int
 	for _, s := range w.subs {
 		all = append(all, &s.Subscription)
-		delivered += len(s.Notes)
-		resumed += s.resumed
-		expired += s.expiries
 		for _, p := range s.problems {
 			w.t.Errorf("%s got %s", s.Name, p)
 		}
@@ -161,12 +167,11 @@ func (w *world) judge() {
 			w.t.Errorf("%s has not come to its end: %d notes, cursor %.20s", s.Name, len(s.Notes), s.cursor)
 		}
 	}
-	for _, v := range Check(truth, all) {
+	violations := Check(truth, all)
+	for _, v := range violations {
 		w.t.Error(v)
 	}
-	w.pauses(truth)
-	w.say("%d transactions finished, %d failed; %s", w.finished.Load(), w.failed.Load(), w.db.describe(w.t.Context()))
-	w.say("%d notes by %d subscribers, %d resumptions, %d expiries", delivered, len(all), resumed, expired)
+	sum.add(w, truth, violations)
 	if w.t.Failed() {
 		for _, n := range w.nodes {
 			if text, err := os.ReadFile(n.log.Name()); err == nil {
@@ -207,8 +212,8 @@ func (w *world) subscribe(table, tenant string, f Filter, batch, calm bool) {
 	w.subs = append(w.subs, s)
 }
 
-// nemesis is one run.
-func nemesis(t *testing.T, p plan) {
+// round is one run of its own world.
+func round(t *testing.T, p plan, sum *tally) {
 	w := newWorld(t, p)
 	w.subscribe("items", "a", Filter{}, false, true)
 	w.subscribe("items", "a", Filter{}, true, false)
@@ -220,19 +225,32 @@ func nemesis(t *testing.T, p plan) {
 	w.subscribe("sums", "b", Filter{}, false, true)
 	w.subscribe("sums", "c", Filter{}, true, false)
 	if p.bulk > 0 {
-		w.subscribe("items", "bulk", Filter{Below: 2}, true, false)
+		w.subscribe("items", "bulk", Filter{}, true, false)
 	}
-	w.run()
+	w.run(sum)
+}
+
+// nemesis makes rounds of at most five minutes until the time is over, each with another seed, and says what came of them.
+func nemesis(t *testing.T, p plan) {
+	var sum tally
+	for began := time.Now(); ; p.seed++ {
+		p.lasts = min(*timeFlag-time.Since(began), 5*time.Minute)
+		if p.lasts <= 0 {
+			break
+		}
+		t.Run(fmt.Sprintf("seed %d", p.seed), func(t *testing.T) { round(t, p, &sum) })
+	}
+	sum.report(t)
 }
 
 // A few seconds of all that can be had at once.
 func TestNemesis(t *testing.T) {
 	t.Parallel()
-	nemesis(t, plan{seed: *seedFlag, durable: true, retention: true, faults: faults, lasts: *timeFlag, bulk: *bulkFlag})
+	nemesis(t, plan{seed: *seedFlag, durable: true, retention: true, faults: faults, bulk: *bulkFlag})
 }
 
 // The same, where the database loses what it had committed.
 func TestNemesisLosesCommits(t *testing.T) {
 	t.Parallel()
-	nemesis(t, plan{seed: *seedFlag, faults: everyFault, lasts: *timeFlag})
+	nemesis(t, plan{seed: *seedFlag, faults: everyFault})
 }

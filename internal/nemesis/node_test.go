@@ -31,6 +31,9 @@ type node struct {
 
 func binary(t testing.TB) string {
 	t.Helper()
+	if *binFlag != "" {
+		return *binFlag
+	}
 	bin, err := filepath.Abs(filepath.Join("..", "..", ".cache", "nemesis", "notifyql")) // where it stays, it need not be linked again
 	if err != nil {
 		t.Fatal(err)

@@ -3,36 +3,83 @@ package nemesis
 import (
 	"maps"
 	"slices"
+	"testing"
 	"time"
 )
 
-// pauses says for each kind of trouble how long a calm subscriber waited: from a commit, or from when everything could work
-// again if that was later, until the change came.
-func (w *world) pauses(truth *Truth) {
-	worst := map[string][]time.Duration{}
-	for _, x := range w.troubles {
-		var longest time.Duration
-		for _, s := range w.subs {
-			if !s.calm {
-				continue
-			}
-			for i := range s.Notes {
-				n := &s.Notes[i]
-				at := truth.Txns[n.XID].Committed
-				if n.XID == 0 || at.Before(x.began) || at.After(x.until) {
-					continue
-				}
-				if x.end.After(at) {
-					at = x.end
-				}
-				longest = max(longest, n.At.Sub(at))
+// tally is what some rounds have come to.
+type tally struct {
+	rounds, written, txns, delivered, stood, resumed int
+	failed                                           int64 // transactions
+	expiries                                         map[Cause]int
+	broken                                           map[Rule]int
+	waited                                           map[string][]time.Duration // by kind of trouble
+}
+
+func (y *tally) add(w *world, truth *Truth, violations []Violation) {
+	if y.rounds == 0 {
+		y.expiries, y.broken, y.waited = map[Cause]int{}, map[Rule]int{}, map[string][]time.Duration{}
+	}
+	y.rounds++
+	y.written += len(truth.Written)
+	y.txns += len(truth.Txns)
+	y.failed += w.failed.Load()
+	for _, s := range w.subs {
+		y.resumed += s.resumed
+		for i := range s.Notes {
+			switch n := &s.Notes[i]; n.Kind {
+			case Insert, Update, Delete:
+				y.delivered++
+			case Initial:
+				y.stood++
+			case Expired:
+				y.expiries[n.Cause]++
 			}
 		}
-		worst[x.name] = append(worst[x.name], longest)
 	}
-	for _, name := range slices.Sorted(maps.Keys(worst)) {
-		ds := worst[name]
+	for _, v := range violations {
+		y.broken[v.Rule]++
+	}
+	for _, x := range w.troubles {
+		y.waited[x.name] = append(y.waited[x.name], w.waited(truth, x))
+	}
+}
+
+// waited is how long a calm subscriber waited because of a trouble, at the longest: from a commit, or from when everything
+// could work again if that was later, until the change came.
+func (w *world) waited(truth *Truth, x trouble) (longest time.Duration) {
+	for _, s := range w.subs {
+		for i := range s.Notes {
+			n := &s.Notes[i]
+			at := truth.Txns[n.XID].Committed
+			if !s.calm || n.XID == 0 || at.Before(x.began) || at.After(x.until) {
+				continue
+			}
+			if x.end.After(at) {
+				at = x.end
+			}
+			longest = max(longest, n.At.Sub(at))
+		}
+	}
+	return longest
+}
+
+func (y *tally) report(t *testing.T) {
+	faults := 0
+	for _, name := range slices.Sorted(maps.Keys(y.waited)) {
+		ds := y.waited[name]
 		slices.Sort(ds)
-		w.say("%3d times %-36s pause: median %v, longest %v", len(ds), name, ds[len(ds)/2].Round(time.Millisecond), ds[len(ds)-1].Round(time.Millisecond))
+		faults += len(ds)
+		t.Logf("%4d times %-36s wait: median %v, longest %v", len(ds), name, ds[len(ds)/2].Round(time.Millisecond), ds[len(ds)-1].Round(time.Millisecond))
 	}
+	others := 0
+	for rule, n := range y.broken {
+		if rule != Lost && rule != Repeated {
+			others += n
+		}
+	}
+	t.Logf("%d rounds, %d faults; %d changes committed in %d transactions; %d transactions failed", y.rounds, faults, y.written, y.txns, y.failed)
+	t.Logf("%d changes and %d rows that stood delivered, %d resumptions; expiries: %d by retention, %d by lost commits, %d without a cause",
+		y.delivered, y.stood, y.resumed, y.expiries[Retention], y.expiries[LostTail], y.expiries[Unknown])
+	t.Logf("lost %d, repeated %d, other violations %d", y.broken[Lost], y.broken[Repeated], others)
 }

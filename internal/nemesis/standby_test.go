@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/notifyql/notifyql/internal/localpg"
-	"github.com/notifyql/notifyql/internal/localpg/pgtest"
 )
 
 // standby makes a server that follows the primary through a link: a copy of its files, as
@@ -22,7 +21,15 @@ import (
 func (w *world) standby(ctx context.Context) (*localpg.Server, *link, error) {
 	primary := w.db.server()
 	l := newLink(w.t, w.db.addr())
-	s := pgtest.Server(w.t, localpg.Options{Settings: settings(w.durable)})
+	s, err := localpg.Start(ctx, localpg.Options{Settings: settings(w.durable), Version: primary.Version()})
+	if err != nil {
+		return nil, nil, err
+	}
+	w.t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			w.t.Error(err)
+		}
+	})
 	if err := s.Shutdown(ctx, localpg.Immediate); err != nil {
 		return nil, nil, err
 	}

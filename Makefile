@@ -13,6 +13,8 @@ PACKAGES ?= ./...
 RUN      ?= .
 FUZZTIME ?= 30s
 SOAKTIME ?= 2m
+SOAKSEED ?= 1
+SOAKROWS ?= 100000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo build test lint bench browser clients matrix soak fuzz setup clean
@@ -57,9 +59,10 @@ matrix: ## the tests that use Postgres, on each version from 13 to 18
 	@scripts/setup.sh test matrix
 	@scripts/matrix.sh
 
-soak: ## random schedules for SOAKTIME (2m), and 100,000 pairs of row and filter against SQL
+soak: ## random schedules for SOAKTIME (2m), real trouble for as long (SOAKSEED, SOAKROWS), and 100,000 rows and filters against SQL
 	@scripts/setup.sh test
 	go test -timeout 0 -run 'Simulator$$' -v ./internal/feed -sim.time $(SOAKTIME)
+	go test -timeout 0 -run Nemesis -v ./internal/nemesis -nemesis.time $(SOAKTIME) -nemesis.seed $(SOAKSEED) -nemesis.bulk $(SOAKROWS)
 	SOAK=20 go test -timeout 0 -run EvalIsSQL -v ./internal/filter
 
 fuzz: ## each fuzz test for FUZZTIME (30s)

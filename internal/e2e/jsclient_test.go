@@ -221,16 +221,15 @@ func TestAListOverKilledServersIsTheTable(t *testing.T) {
 	addr := freeAddr(t)
 	srv := serve(t, db.URL, addr)
 
-	const head = `subscription ($initial: Boolean, $after: Cursor, $by: [ItemsOrderBy!]) { `
-	const args = `(where: {status: {eq: "in"}}, orderBy: $by, initial: $initial, after: $after)`
+	const head = `subscription ($after: Cursor) { `
+	const args = `(where: {status: {eq: "in"}}, initial: true, orderBy: [{n: ASC}], after: $after)`
 	var lists []*follower
 	for _, query := range []string{
 		head + `itemsChanged` + args + ` { kind key new { id n } cursor } }`,
 		head + `itemsBatch` + args + ` { changes { kind key new { id n } } synced cursor } }`,
 	} {
 		settings, err := json.Marshal(map[string]any{
-			"url": "ws://" + addr + "/graphql", "params": map[string]any{"tenantId": "acme"},
-			"query": query, "initialVariables": map[string]any{"by": []any{map[string]any{"n": "ASC"}}},
+			"url": "ws://" + addr + "/graphql", "params": map[string]any{"tenantId": "acme"}, "query": query,
 		})
 		if err != nil {
 			t.Fatal(err)

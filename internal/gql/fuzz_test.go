@@ -21,7 +21,7 @@ func FuzzDocument(f *testing.F) {
 		{`subscription { priceChanged(symbol: "x", in: USD) { symbol marks { at ... on High { high } } } }`, ``},
 		{`{ __schema { types { name fields(includeDeprecated: true) { name args { name type { kind ofType { name } } defaultValue } } } directives { name } } serverInfo { version } }`, ``},
 		{`query A { __typename } query B { __type(name: "Orders") { kind } }`, `{`},
-		{`subscription ($a: Cursor, $o: [OrdersOrderBy!]) { ordersBatch(after: $a, initial: false, orderBy: $o) { changes { kind cursor } complete synced cursor } }`, `{"a":"` + place.String() + `","o":[]}`},
+		{`subscription ($a: Cursor, $o: [OrdersOrderBy!]) { ordersBatch(after: $a, initial: true, orderBy: $o) { changes { kind cursor } complete synced cursor } }`, `{"a":"` + place.String() + `","o":[]}`},
 		{`subscription ($o: [OrdersOrderBy!], $l: Int) { ordersChanged(initial: true, where: {not: {note: {ilike: "a%"}}}, orderBy: $o, limit: $l) { kind cursor new { id } } }`, `{"o":[{"createdAt":"DESC"},{"id":"ASC_NULLS_FIRST"}],"l":3}`},
 		{`subscription { channel(name: "a", after: "` + place.String() + `") { kind cursor data } }`, ``},
 		{`subscription { channel(name: """a""") { data } } fragment a on X { ...a }`, `{"x":null}`},

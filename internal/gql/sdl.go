@@ -136,7 +136,7 @@ func (b *builder) writeOrderBy(t *table, what string) (arguments string) {
 		describe("    ", "First the rows as they stand now, then SYNCED, then each change since.") + "    initial: Boolean = false\n" +
 		orderBy +
 		describe("    ", "How many of the rows that stand are sent at most.") + "    limit: Int\n" +
-		describe("    ", "Go on behind this place. Not with initial.") + "    after: Cursor\n  "
+		describe("    ", "Go on behind this place; initial, orderBy and limit are then ignored.") + "    after: Cursor\n  "
 }
 
 // tags are what a comment says to us, in lines of their own that begin with an at sign: @deprecated and a reason, and

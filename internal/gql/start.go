@@ -49,17 +49,16 @@ func (p *Plan) startAfter() *gqlError {
 	return nil
 }
 
-// startOf reads the arguments of a table's field that say where it begins.
+// startOf reads the arguments of a table's field that say where it begins. A cursor decides alone, so that one document
+// begins with the rows that stand when it is given none, and goes on when it is given one.
 func (p *Plan) startOf(t *table) *gqlError {
-	if err := p.startAfter(); err != nil {
+	if err := p.startAfter(); err != nil || p.start.after != nil {
 		return err
 	}
 	p.start.initial, _ = p.root.args["initial"].(bool)
 	order, _ := p.root.args["orderBy"].([]any)
 	limit, limited := p.root.args["limit"].(int)
 	switch {
-	case p.start.initial && p.start.after != nil:
-		return p.refuse(codeInput, "after", "initial begins anew, after goes on: only one of them can be given")
 	case !p.start.initial && len(order) > 0:
 		return p.refuse(codeInput, "orderBy", "it orders the rows that stand, which are asked for with initial: true")
 	case !p.start.initial && limited:

@@ -26,6 +26,11 @@ func TestStart(t *testing.T) {
 	byKey := []change.OrderBy{{Column: "id"}}
 	two := &auth.Identity{Tenants: []string{"a", "b"}}
 	cursor := place.String()
+	// One document that begins anew and goes on.
+	const live = `subscription ($a: Cursor) { ordersChanged(initial: true, orderBy: [{createdAt: DESC}], limit: 100, after: $a) { kind } }`
+	newest := subs.Start{Rows: &change.Query{
+		Watch: 1, Limit: 100, OrderBy: []change.OrderBy{{Column: "created_at", Descending: true, NullsFirst: true}, {Column: "id"}},
+	}}
 	for _, c := range []struct {
 		query, vars string
 		id          *auth.Identity
@@ -39,6 +44,11 @@ func TestStart(t *testing.T) {
 		{query: `subscription ($a: Cursor) { channel(name: "x", after: $a) { data } }`, vars: `{"a": "` + cursor + `"}`, want: subs.Start{After: &place}},
 		{query: `subscription { channel(name: "x", after: null) { data } }`},
 		{query: `subscription { news(after: "` + cursor + `") { text } }`, want: subs.Start{After: &place}},
+		{query: `subscription { ordersChanged(initial: true, limit: 5, after: "` + cursor + `") { kind } }`, want: subs.Start{After: &place}},
+		{query: `subscription { ordersBatch(orderBy: {id: ASC}, limit: 0, after: "` + cursor + `") { synced } }`, want: subs.Start{After: &place}},
+		{query: live, vars: `{"a": "` + cursor + `"}`, want: subs.Start{After: &place}},
+		{query: live, vars: `{"a": null}`, want: newest},
+		{query: live, want: newest},
 		{query: `subscription { ordersChanged(initial: true) { kind } }`, want: subs.Start{Rows: &change.Query{Watch: 1, OrderBy: byKey}}},
 		{
 			query: `subscription { ordersBatch(initial: true, where: {status: {in: [paid, in_transit]}, note: {isNull: false}}, limit: 10, orderBy: [{createdAt: DESC}, {amount: ASC_NULLS_FIRST}, {note: DESC_NULLS_LAST}]) { synced } }`, id: two,
@@ -84,7 +94,8 @@ func TestStartThatCannotBe(t *testing.T) {
 		{`subscription { o: news(after: "x") { text } }`, ``, codeCursor, `"locations":[{"line":1,"column":31}],"path":["o"]`, "damaged"},
 		{`subscription { ordersChanged(after: 1) { kind } }`, ``, codeValidation, `"locations":[{"line":1,"column":37}]`, "a string"},
 		{`subscription ($a: Cursor) { ordersChanged(after: $a) { kind } }`, `{"a":1}`, codeInput, `"locations":[{"line":1,"column":15}]`, "a string"},
-		{`subscription { o: ordersChanged(initial: true, after: "` + cursor + `") { kind } }`, ``, codeInput, `"locations":[{"line":1,"column":55}],"path":["o"]`, "only one"},
+		{`subscription { o: ordersChanged(initial: true, after: "x") { kind } }`, ``, codeCursor, `"locations":[{"line":1,"column":55}],"path":["o"]`, "damaged"},
+		{`subscription ($a: Cursor) { o: ordersChanged(orderBy: {id: ASC}, after: $a) { kind } }`, `{"a":null}`, codeInput, `"locations":[{"line":1,"column":55}],"path":["o"]`, "initial: true"},
 		{`subscription { o: ordersChanged(orderBy: {id: ASC}) { kind } }`, ``, codeInput, `"locations":[{"line":1,"column":42}],"path":["o"]`, "initial: true"},
 		{`subscription { o: ordersBatch(limit: 5) { synced } }`, ``, codeInput, `"locations":[{"line":1,"column":38}],"path":["o"]`, "initial: true"},
 		{`subscription ($l: Int) { o: ordersBatch(initial: true, limit: $l) { synced } }`, `{"l":0}`, codeInput, `"locations":[{"line":1,"column":63}],"path":["o"]`, "at least 1"},

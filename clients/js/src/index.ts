@@ -8,15 +8,13 @@ export interface Options<Row> {
   /** A client of graphql-ws. Lists may share it. To outlive a server that is away it wants `retryAttempts: Infinity, shouldRetry: () => true`. */
   client: Pick<Client, 'subscribe' | 'on'>;
   /**
-   * A subscription to one table's changes, a row or a batch a message. It declares the variables `$initial: Boolean` and
-   * `$after: Cursor`, which the list sets, passes them on, and selects `kind key new { … } cursor`, of a batch
+   * A subscription to one table's changes, a row or a batch a message, with the arguments `initial: true, after: $after`. It
+   * declares the variable `$after: Cursor`, which the list sets, and selects `kind key new { … } cursor`, of a batch
    * `changes { kind key new { … } } synced cursor`.
    */
   query: string;
   /** The query's other variables. */
   variables?: Record<string, unknown>;
-  /** More of them, sent only when the rows are asked for: those of `orderBy` and `limit`, which are refused otherwise. */
-  initialVariables?: Record<string, unknown>;
   /** The order of the rows; equal ones stay in the order in which they came. Without it that is the order of all. */
   compare?: (a: Row, b: Row) => number;
   /** Where to keep the list over a reload. */
@@ -61,12 +59,11 @@ const anew = new Set(['CURSOR_EXPIRED', 'CURSOR_INVALID', 'OVERFLOW', 'INITIAL_I
 
 /** A list of the rows that a subscription sees. Nothing happens before it has a listener. */
 export function liveList<Row>(options: Options<Row>): LiveList<Row> {
-  const { client, query, variables, initialVariables, compare } = options;
-  for (const name of ['$initial', '$after']) {
-    if (!query.includes(name)) throw new TypeError(`The query must have a variable ${name}.`);
-  }
+  const { client, query, variables, compare } = options;
+  if (!/\$after\b/.test(query)) throw new TypeError('The query must have a variable $after.');
+  if (!/\binitial\s*:\s*true\b/.test(query)) throw new TypeError('The query must say initial: true.');
   const set = new RowSet<Row>(options.strict ?? false);
-  const store = options.storage && new Store(options.storage, JSON.stringify([1, query, variables, initialVariables]), set);
+  const store = options.storage && new Store(options.storage, JSON.stringify([1, query, variables]), set);
   const listeners = new Set<() => void>();
   let status: Status = 'connecting';
   let synced = set.cursor !== undefined;
@@ -102,9 +99,8 @@ export function liveList<Row>(options: Options<Row>): LiveList<Row> {
     clearTimeout(timer);
     set.begin();
     const before = unsubscribe;
-    const from = set.cursor === undefined ? { ...initialVariables, initial: true } : { initial: false, after: set.cursor };
     unsubscribe = client.subscribe<Message<Row>>(
-      { query, variables: { ...variables, ...from } },
+      { query, variables: { ...variables, after: set.cursor } },
       { next: heard(next), error: heard(ended), complete: heard<void>(() => fail(new Error('The server has ended the subscription.'))) },
     );
     before?.();

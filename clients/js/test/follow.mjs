@@ -1,6 +1,6 @@
 // A list in Node: node follow.mjs SETTINGS. On a line of input, an id, it tells its rows once it has that one.
 //
-//   {"url", "params", "query", "variables", "initialVariables"}
+//   {"url", "params", "query", "variables"}
 import { createInterface } from 'node:readline';
 import { createClient } from 'graphql-ws';
 import { WebSocket } from 'ws';

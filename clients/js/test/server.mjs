@@ -18,11 +18,11 @@ const schema = buildSchema(`
   type Batch { changes: [Change!]! synced: Boolean! cursor: Cursor }
 `);
 
-export const changed = `subscription ($initial: Boolean, $after: Cursor) {
-  itemsChanged(initial: $initial, after: $after) { kind key new { id n } cursor }
+export const changed = `subscription ($after: Cursor) {
+  itemsChanged(initial: true, after: $after) { kind key new { id n } cursor }
 }`;
-export const batch = `subscription ($initial: Boolean, $after: Cursor) {
-  itemsBatch(initial: $initial, after: $after) { changes { kind key new { id n } } synced cursor }
+export const batch = `subscription ($after: Cursor) {
+  itemsBatch(initial: true, after: $after) { changes { kind key new { id n } } synced cursor }
 }`;
 
 /** The changes of a table, and what it has become. A cursor is a history's name and how many changes came before. */
@@ -169,11 +169,11 @@ export class Server {
     for await (const message of messages) yield message.data !== undefined ? message : { data: { [field]: message } };
   }
 
-  async *#changes({ initial, after }) {
+  async *#changes({ after }) {
     const none = { key: null, new: null };
     const h = this.#history;
     let at = after === undefined ? h.log.length : h.place(after);
-    if (initial) for (const row of [...h.rows.values()]) yield { kind: 'INITIAL', key: row.id, new: row, cursor: null };
+    if (after === undefined) for (const row of [...h.rows.values()]) yield { kind: 'INITIAL', key: row.id, new: row, cursor: null };
     else while (at < h.log.length) yield this.#change(at++);
     yield { kind: 'SYNCED', ...none, cursor: h.cursor(at) };
     for (;;) {
@@ -188,17 +188,17 @@ export class Server {
     return { ...change, cursor: this.#history.cursor(at + 1) };
   }
 
-  async *#batches({ initial, after }) {
+  async *#batches({ after }) {
     const h = this.#history;
     let at = after === undefined ? h.log.length : h.place(after);
     const rows = [...h.rows.values()];
-    if (initial) {
+    if (after === undefined) {
       for (; rows.length > 2; rows.splice(0, 2)) {
         yield { changes: rows.slice(0, 2).map((row) => ({ kind: 'INITIAL', key: row.id, new: row })), synced: false, cursor: null };
       }
       yield { changes: rows.map((row) => ({ kind: 'INITIAL', key: row.id, new: row })), synced: true, cursor: h.cursor(at) };
     }
-    for (let behind = !initial; ; ) {
+    for (let behind = after !== undefined; ; ) {
       while (at < h.log.length) {
         const changes = [];
         for (const { transaction } = h.log[at]; at < h.log.length && h.log[at].transaction === transaction; at++) {

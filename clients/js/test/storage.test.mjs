@@ -55,7 +55,7 @@ test('a reload goes on where the page was', async (t) => {
     assert.deepEqual(stored, { rows: [{ id: 'a', n: 1 }, { id: 'b', n: 1 }], status: 'connecting', synced: true, error: undefined });
     const { rows } = await until(list, live);
     assert.deepEqual(rows, [{ id: 'a', n: 2 }]);
-    assert.deepEqual(server.operations.at(-1), { initial: false, after: 'a:2' });
+    assert.deepEqual(server.operations.at(-1), { after: 'a:2' });
     assert.ok(seen.every((s) => s.synced));
   }
 });

@@ -12,14 +12,9 @@ func Paid(ctx context.Context, client graphql.WebSocketClient, after *string) (<
 	least := "100"
 	paid := OrderStatusPaid
 	newest := SortOrderDesc
-	initial := after == nil
-	var orderBy []OrdersOrderBy
-	if initial {
-		orderBy = []OrdersOrderBy{{CreatedAt: &newest}}
-	}
 	events, _, err := PaidOrders(ctx, client, &OrdersWhere{
 		Status: &OrderStatusWhere{Eq: &paid},
 		Amount: &DecimalWhere{Gt: &least},
-	}, &initial, orderBy, after)
+	}, []OrdersOrderBy{{CreatedAt: &newest}}, after)
 	return events, err
 }

@@ -2,8 +2,8 @@ import type { ResultOf, VariablesOf } from '@graphql-typed-document-node/core'
 import { graphql } from './gql/index.js'
 
 const PaidOrders = graphql(`
-  subscription PaidOrders($where: OrdersWhere, $initial: Boolean, $orderBy: [OrdersOrderBy!], $limit: Int, $after: Cursor) {
-    ordersChanged(where: $where, initial: $initial, orderBy: $orderBy, limit: $limit, after: $after) {
+  subscription PaidOrders($where: OrdersWhere, $orderBy: [OrdersOrderBy!], $limit: Int, $after: Cursor) {
+    ordersChanged(where: $where, initial: true, orderBy: $orderBy, limit: $limit, after: $after) {
       kind
       key
       cursor
@@ -15,13 +15,13 @@ const PaidOrders = graphql(`
 `)
 
 const variables: VariablesOf<typeof PaidOrders> = {
-  initial: true, orderBy: [{ createdAt: 'DESC' }, { note: 'ASC_NULLS_FIRST' }], limit: 100,
+  orderBy: [{ createdAt: 'DESC' }, { note: 'ASC_NULLS_FIRST' }], limit: 100,
   where: { status: { in: ['paid', 'in_transit'] }, amount: { gte: 10.5 }, or: [{ note: { like: '%x' } }, { tags: { hasAny: ['a'] } }] },
 }
 
 let after: string | null = null
 
-export const further = (): VariablesOf<typeof PaidOrders> => ({ where: variables.where, after })
+export const further = (): VariablesOf<typeof PaidOrders> => ({ ...variables, after })
 
 export function show(event: ResultOf<typeof PaidOrders>): string {
   const { kind, new: row, old, cursor } = event.ordersChanged

@@ -57,8 +57,8 @@ const itemsTable = `
 	select notifyql.watch('items');
 	insert into items select i, 'acme', case when i % 3 = 0 then 'out' else 'in' end, 0 from generate_series(1, 300) i;`
 
-// itemsWriter commits transactions on items, some rolled back, until its context ends: rows come and go, change, enter and
-// leave the set of a filter on status and another tenant's. Each commit is told to committed, if that does not wait.
+// itemsWriter commits transactions on items, some rolled back, until its context ends: rows come and go, change, get
+// another primary key, enter and leave the set of a filter on status and another tenant's. Each commit is told to committed, if that does not wait.
 func itemsWriter(ctx context.Context, url string, seed uint64, committed chan<- struct{}) error {
 	conn, err := pgx.Connect(context.WithoutCancel(ctx), url)
 	if err != nil {
@@ -68,13 +68,19 @@ func itemsWriter(ctx context.Context, url string, seed uint64, committed chan<- 
 	r := rand.New(rand.NewPCG(seed, 2))
 	for ctx.Err() == nil {
 		sql := "begin;"
-		for id := 1 + r.IntN(60); id < 400; id += 1 + r.IntN(120) { // ascending: no deadlock
+		for id := 1 + r.IntN(60); id < 400; id += 1 + r.IntN(120) { // ascending, as all keys that are locked: no deadlock
 			tenant, status := pick(r, "acme", "acme", "zeta"), pick(r, "in", "in", "out")
 			if r.IntN(4) == 0 {
 				sql += fmt.Sprintf("delete from items where id = %d;", id)
-			} else {
-				sql += fmt.Sprintf(`insert into items values (%d, '%s', '%s', 0) on conflict (id)
-					do update set tenant_id = excluded.tenant_id, status = excluded.status, n = items.n + 1;`, id, tenant, status)
+				continue
+			}
+			sql += fmt.Sprintf(`insert into items values (%d, '%s', '%s', 0) on conflict (id)
+				do update set tenant_id = excluded.tenant_id, status = excluded.status, n = items.n + 1;`, id, tenant, status)
+			if r.IntN(4) == 0 { // nobody else can take the key before the transaction has ended
+				from := id + 1 + r.IntN(40)
+				sql += fmt.Sprintf(`delete from items where id = %d;
+					update items set id = %[1]d, status = '%s', n = n + 1 where id = %d;`, id, pick(r, "in", "in", "out"), from)
+				id = from
 			}
 		}
 		if _, err := conn.Exec(context.WithoutCancel(ctx), sql+pick(r, "commit", "commit", "commit", "commit", "rollback")); err != nil {
@@ -225,8 +231,8 @@ func TestAListOverKilledServersIsTheTable(t *testing.T) {
 	const args = `(where: {status: {eq: "in"}}, initial: true, orderBy: [{n: ASC}], after: $after)`
 	var lists []*follower
 	for _, query := range []string{
-		head + `itemsChanged` + args + ` { kind key new { id n } cursor } }`,
-		head + `itemsBatch` + args + ` { changes { kind key new { id n } } synced cursor } }`,
+		head + `itemsChanged` + args + ` { kind key oldKey new { id n } cursor } }`,
+		head + `itemsBatch` + args + ` { changes { kind key oldKey new { id n } } synced cursor } }`,
 	} {
 		settings, err := json.Marshal(map[string]any{
 			"url": "ws://" + addr + "/graphql", "params": map[string]any{"tenantId": "acme"}, "query": query,

@@ -38,7 +38,7 @@ func (p *Plan) changeFields(sels []*selection) []changeField {
 				}
 				f.rows = append(f.rows, row)
 			}
-		case "key":
+		case "key", "oldKey":
 			p.usesKey = true
 			for _, i := range p.table.key {
 				p.uses[i] = true
@@ -153,6 +153,8 @@ func (p *Plan) change(r *result, fields []changeField, m *subs.Match, e subs.Eff
 			} else {
 				p.rowKey(r, f, after)
 			}
+		case "oldKey":
+			p.rowKey(r, f, before)
 		default:
 			p.plain(r, f, kind, m, e)
 		}

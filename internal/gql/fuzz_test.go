@@ -14,7 +14,7 @@ import (
 func FuzzDocument(f *testing.F) {
 	s := build(f, price())
 	for _, seed := range []struct{ query, vars string }{
-		{`subscription { ordersChanged { kind new { id amount } old { id } key changedFields } }`, ``},
+		{`subscription { ordersChanged { kind new { id amount } old { id } key oldKey changedFields } }`, ``},
 		{`subscription S($w: OrdersWhere!) { o: ordersChanged(where: $w) { ...f new @skip(if: false) { ... on Orders { t: __typename } } } } fragment f on OrdersChange { cause }`, `{"w":{"status":{"in":["paid"]},"or":[{"amount":{"gt":1.5}},{"not":{"note":{"like":"%a_"}}}]}}`},
 		{`subscription ($a: JSON, $t: [String!]) { ordersChanged(where: {payload: {contains: $a, path: [{at: ["k", "-1"], gt: 3}]}, tags: {hasAny: $t}}) { new { payload tags } } }`, `{"a":{"k":[1]},"t":"x"}`},
 		{`subscription { ordersChanged(where: {createdAt: {lt: "2024-01-01T00:00:00Z"}, due: {gte: "-000043-03-15"}, seal: {ne: "aGk="}, weight: {lte: 1e3}, token: {isNull: true}}) { new { createdAt due seal weight token address gift } } }`, ``},

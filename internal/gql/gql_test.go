@@ -215,6 +215,47 @@ func TestSetConsistency(t *testing.T) {
 	}
 }
 
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	s := build(t)
+	single := plan(t, s, `subscription { ordersChanged(where: {status: {eq: paid}}) { kind key oldKey } }`, "", tenantA)
+	several := plan(t, s, `subscription { salesOrderLinesChanged { kind key oldKey } }`, "", nil)
+	row := func(id, status string) string { return `{"id":` + id + `,"tenant_id":"a","status":"` + status + `"}` }
+	line := change.Change{Op: change.Delete, Topic: change.Topic{Watch: 2}, Shared: true, Old: []byte(`{"order_id":1,"line":"a"}`)}
+	moved := line
+	moved.Op, moved.New = change.Update, []byte(`{"order_id":1,"line":"b"}`)
+	for _, c := range []struct {
+		plan *Plan
+		c    change.Change
+		want string
+	}{
+		{single, updated("a", "a", row("1", "paid"), row("1", "paid")), `"kind":"UPDATE","key":"1","oldKey":"1"`},
+		{single, updated("a", "a", row("1", "paid"), row("2", "paid")), `"kind":"UPDATE","key":"2","oldKey":"1"`},
+		{single, updated("a", "a", row("1", "new"), row("2", "paid")), `"kind":"INSERT","key":"2","oldKey":null`},
+		{single, updated("a", "a", row("1", "paid"), row("2", "new")), `"kind":"DELETE","key":"1","oldKey":"1"`},
+		{single, updated("b", "a", row("1", "paid"), row("2", "paid")), `"kind":"DELETE","key":"1","oldKey":"1"`},
+		{single, updated("a", "b", row("1", "paid"), row("2", "paid")), `"kind":"INSERT","key":"2","oldKey":null`},
+		{single, change.Change{Op: change.Truncate, Topic: change.Topic{Watch: 1}}, `"kind":"TRUNCATE","key":null,"oldKey":null`},
+		{several, moved, `"kind":"UPDATE","key":"[1,\"b\"]","oldKey":"[1,\"a\"]"`},
+		{several, line, `"kind":"DELETE","key":"[1,\"a\"]","oldKey":"[1,\"a\"]"`},
+	} {
+		if _, got := seen(t, c.plan, c.c, tenantA); got != `{"data":{"`+c.plan.field+`":{`+c.want+`}}}` {
+			t.Errorf("got %s, want %s", got, c.want)
+		}
+	}
+}
+
+// A plan that selects only the old key relies on the key as one that selects the new one.
+func TestOldKeyIsUsed(t *testing.T) {
+	t.Parallel()
+	s := build(t)
+	for _, field := range []string{"key", "oldKey"} {
+		if p := plan(t, s, `subscription { ordersChanged { `+field+` } }`, "", tenantA); !p.usesKey || !p.uses[0] {
+			t.Errorf("%s relies on nothing", field)
+		}
+	}
+}
+
 func TestNullWhereNoneCanBe(t *testing.T) {
 	t.Parallel()
 	p := plan(t, build(t), `subscription { ordersChanged { kind old { note id } new { id } } }`, "", tenantA)

@@ -114,7 +114,7 @@ func rootOf(t testing.TB, loose *Schema, p *Plan, c *change.Change, e subs.Effec
 	for _, col := range p.table.columns {
 		row.WriteString(" " + col.name)
 	}
-	fields := "{ kind cause key transaction committedAt cursor changedFields new {" + row.String() + " } old {" + row.String() + " } }"
+	fields := "{ kind cause key oldKey transaction committedAt cursor changedFields new {" + row.String() + " } old {" + row.String() + " } }"
 	if p.Batches() {
 		fields = "{ complete synced cursor changes " + fields + " }"
 	}

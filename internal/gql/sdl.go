@@ -88,7 +88,8 @@ func (b *builder) writeTable(t *table) {
 	fmt.Fprintf(w, "\n%stype %sChange {\n", describe("", "A change to the rows of "+what+" that a subscription selects."), t.name)
 	w.WriteString(describe("  ", "What the change is to the rows selected.") + "  kind: ChangeKind!\n")
 	w.WriteString(describe("  ", "What happened in the table.") + "  cause: ChangeCause\n")
-	w.WriteString(describe("  ", keyDoc(t)) + "  key: ID\n")
+	w.WriteString(describe("  ", keyDoc(t, "as it is now; of a row that is gone, as it was")) + "  key: ID\n")
+	w.WriteString(describe("  ", keyDoc(t, "as it was before an UPDATE or a DELETE; an UPDATE may have changed it")) + "  oldKey: ID\n")
 	fmt.Fprintf(w, "%s  new: %s\n", describe("  ", "The row as it is now."), t.name)
 	fmt.Fprintf(w, "%s  old: %s\n", describe("  ", "The row as it was before."), t.name)
 	w.WriteString(describe("  ", "For an UPDATE, the fields whose values differ.") + "  changedFields: [String!]!\n")
@@ -176,14 +177,15 @@ func (t tags) directive() string {
 	return " @deprecated(reason: " + quote(t.reason) + ")"
 }
 
-func keyDoc(t *table) string {
+// keyDoc describes a field that is the primary key as of some time.
+func keyDoc(t *table, when string) string {
 	switch len(t.key) {
 	case 0:
 		return "Null: the table has no primary key to tell its rows apart."
 	case 1:
-		return "The row's primary key, the same for its whole life."
+		return "The row's primary key, " + when + "."
 	}
-	return "The row's primary key as a JSON array, the same for its whole life."
+	return "The row's primary key as a JSON array, " + when + "."
 }
 
 // describe writes a description, or nothing for an empty one.

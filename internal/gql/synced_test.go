@@ -11,7 +11,7 @@ import (
 	"github.com/notifyql/notifyql/internal/subs"
 )
 
-const everyField = `__typename kind cause key new { id } old { id } changedFields transaction committedAt cursor`
+const everyField = `__typename kind cause key oldKey new { id } old { id } changedFields transaction committedAt cursor`
 
 // stands is a row that stands.
 func stands(t *testing.T, image string) subs.Matched {
@@ -55,7 +55,7 @@ func TestRowsThatStand(t *testing.T) {
 	m := stands(t, orderOld)
 	m.Before = change.PointAt(place) // even if it had one: nothing behind a single row can be resumed
 	p := plan(t, s, `subscription { ordersChanged { `+everyField+` } }`, "", tenantA)
-	row := `{"__typename":"OrdersChange","kind":"INITIAL","cause":null,"key":"7","new":{"id":"7"},"old":null,"changedFields":[],"transaction":null,"committedAt":null,"cursor":null}`
+	row := `{"__typename":"OrdersChange","kind":"INITIAL","cause":null,"key":"7","oldKey":null,"new":{"id":"7"},"old":null,"changedFields":[],"transaction":null,"committedAt":null,"cursor":null}`
 	if got, want := string(p.Encode(context.Background(), &m.Match, subs.Stands)), `{"data":{"ordersChanged":`+row+`}}`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -98,7 +98,7 @@ func TestSynced(t *testing.T) {
 	}{
 		{
 			s, `subscription { o: ordersChanged { ` + everyField + ` } }`,
-			`{"data":{"o":{"__typename":"OrdersChange","kind":"SYNCED","cause":null,"key":null,"new":null,"old":null,"changedFields":[],"transaction":null,"committedAt":null,"cursor":CURSOR}}}`, true,
+			`{"data":{"o":{"__typename":"OrdersChange","kind":"SYNCED","cause":null,"key":null,"oldKey":null,"new":null,"old":null,"changedFields":[],"transaction":null,"committedAt":null,"cursor":CURSOR}}}`, true,
 		},
 		{s, `subscription { ordersChanged { new { id } } }`, `{"data":{"ordersChanged":{"new":null}}}`, false},
 		{

@@ -10,7 +10,7 @@ export interface Options<Row> {
   /**
    * A subscription to one table's changes, a row or a batch a message, with the arguments `initial: true, after: $after`. It
    * declares the variable `$after: Cursor`, which the list sets, and selects `kind key new { … } cursor`, of a batch
-   * `changes { kind key new { … } } synced cursor`.
+   * `changes { kind key new { … } } synced cursor`; where primary keys are updated, `oldKey` beside `key`.
    */
   query: string;
   /** The query's other variables. */

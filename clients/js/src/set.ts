@@ -2,6 +2,8 @@
 export interface Change<Row> {
   kind: 'INITIAL' | 'SYNCED' | 'INSERT' | 'UPDATE' | 'DELETE' | 'TRUNCATE';
   key: string | null;
+  /** Of an UPDATE or a DELETE, the key until then. */
+  oldKey?: string | null;
   new: Row | null;
   cursor?: string | null;
 }
@@ -67,16 +69,17 @@ export class RowSet<Row> {
     return { changed, synced };
   }
 
-  #apply(rows: Map<string, Row>, { kind, key, new: row }: Change<Row>): void {
+  #apply(rows: Map<string, Row>, { kind, key, oldKey, new: row }: Change<Row>): void {
     this.#expect((kind === 'INITIAL') === (rows !== this.rows), kind, key);
     if (kind === 'TRUNCATE') {
       rows.clear();
       return;
     }
     if (typeof key !== 'string') throw new TypeError('A row without a key: the query must select it, and the table needs a primary key.');
-    this.#expect(rows.has(key) === (kind === 'UPDATE' || kind === 'DELETE'), kind, key);
-    if (kind === 'DELETE') rows.delete(key);
-    else if (row) rows.set(key, row); // it is null beside an error, which says why
+    const before = oldKey ?? key;
+    this.#expect(rows.has(before) === (kind === 'UPDATE' || kind === 'DELETE') && (before === key || !rows.has(key)), kind, key);
+    if (kind === 'DELETE' || before !== key) rows.delete(before);
+    if (kind !== 'DELETE' && row) rows.set(key, row); // it is null beside an error, which says why
   }
 
   #expect(ok: boolean, kind: string, key: string | null): void {

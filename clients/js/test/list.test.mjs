@@ -77,6 +77,7 @@ test('order', async (t) => {
     [['UPDATE', 'd', 1], 'a1 b3 c1 d1', 'b3 a1 c1 d1'], // equal ones: as they came
     [['DELETE', 'a'], 'b3 c1 d1', 'b3 c1 d1'],
     [['INSERT', 'a', 1], 'b3 c1 d1 a1', 'b3 c1 d1 a1'],
+    [['UPDATE', 'e', 3, 'c'], 'b3 d1 a1 e3', 'b3 e3 d1 a1'], // another key: as one that comes
   ]) {
     history.write(change);
     await Promise.all([until(asCame, (s) => texts(s) === came), until(sorted, (s) => texts(s) === order)]);

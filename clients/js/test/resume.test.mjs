@@ -19,8 +19,11 @@ function write(history, r) {
   for (let n = 1 + r(5); n > 0; n--) {
     const id = String.fromCharCode(97 + r(12));
     const kind = !rows.has(id) ? 'INSERT' : r(3) === 0 ? 'DELETE' : 'UPDATE';
-    kind === 'DELETE' ? rows.delete(id) : rows.set(id);
-    changes.push([kind, id, history.log.length * 10 + n]);
+    const to = String.fromCharCode(97 + r(12));
+    const moves = kind === 'UPDATE' && !rows.has(to);
+    if (kind === 'DELETE' || moves) rows.delete(id);
+    if (kind !== 'DELETE') rows.set(moves ? to : id);
+    changes.push([kind, moves ? to : id, history.log.length * 10 + n, id]);
   }
   history.write(...(r(60) === 0 ? [['TRUNCATE']] : changes));
 }

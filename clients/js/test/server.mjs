@@ -14,15 +14,15 @@ const schema = buildSchema(`
     itemsBatch(initial: Boolean, after: Cursor): Batch!
   }
   type Item { id: ID! n: Int! }
-  type Change { kind: String! key: ID new: Item cursor: Cursor }
+  type Change { kind: String! key: ID oldKey: ID new: Item cursor: Cursor }
   type Batch { changes: [Change!]! synced: Boolean! cursor: Cursor }
 `);
 
 export const changed = `subscription ($after: Cursor) {
-  itemsChanged(initial: true, after: $after) { kind key new { id n } cursor }
+  itemsChanged(initial: true, after: $after) { kind key oldKey new { id n } cursor }
 }`;
 export const batch = `subscription ($after: Cursor) {
-  itemsBatch(initial: true, after: $after) { changes { kind key new { id n } } synced cursor }
+  itemsBatch(initial: true, after: $after) { changes { kind key oldKey new { id n } } synced cursor }
 }`;
 
 /** The changes of a table, and what it has become. A cursor is a history's name and how many changes came before. */
@@ -34,14 +34,15 @@ export class History {
   #wake = () => {};
   #woken = new Promise((resolve) => (this.#wake = resolve));
 
-  /** A transaction: [kind, id, n], … */
+  /** A transaction: [kind, id, n], …; of an UPDATE of the id, [kind, id, n, the id before]. */
   write(...changes) {
-    for (const [kind, id, n] of changes) {
+    for (const [kind, id, n, before = id] of changes) {
       const row = kind === 'DELETE' || kind === 'TRUNCATE' ? null : { id, n };
+      const oldKey = kind === 'UPDATE' || kind === 'DELETE' ? before : null;
       if (kind === 'TRUNCATE') this.rows.clear();
-      else if (row) this.rows.set(id, row);
-      else this.rows.delete(id);
-      this.log.push({ kind, key: id ?? null, new: row, transaction: changes });
+      if (!row || before !== id) this.rows.delete(before);
+      if (row) this.rows.set(id, row);
+      this.log.push({ kind, key: id ?? null, oldKey, new: row, transaction: changes });
     }
     this.wake();
   }
@@ -170,10 +171,10 @@ export class Server {
   }
 
   async *#changes({ after }) {
-    const none = { key: null, new: null };
+    const none = { key: null, oldKey: null, new: null };
     const h = this.#history;
     let at = after === undefined ? h.log.length : h.place(after);
-    if (after === undefined) for (const row of [...h.rows.values()]) yield { kind: 'INITIAL', key: row.id, new: row, cursor: null };
+    if (after === undefined) for (const row of [...h.rows.values()]) yield { kind: 'INITIAL', key: row.id, oldKey: null, new: row, cursor: null };
     else while (at < h.log.length) yield this.#change(at++);
     yield { kind: 'SYNCED', ...none, cursor: h.cursor(at) };
     for (;;) {
@@ -194,9 +195,9 @@ export class Server {
     const rows = [...h.rows.values()];
     if (after === undefined) {
       for (; rows.length > 2; rows.splice(0, 2)) {
-        yield { changes: rows.slice(0, 2).map((row) => ({ kind: 'INITIAL', key: row.id, new: row })), synced: false, cursor: null };
+        yield { changes: rows.slice(0, 2).map((row) => ({ kind: 'INITIAL', key: row.id, oldKey: null, new: row })), synced: false, cursor: null };
       }
-      yield { changes: rows.map((row) => ({ kind: 'INITIAL', key: row.id, new: row })), synced: true, cursor: h.cursor(at) };
+      yield { changes: rows.map((row) => ({ kind: 'INITIAL', key: row.id, oldKey: null, new: row })), synced: true, cursor: h.cursor(at) };
     }
     for (let behind = after !== undefined; ; ) {
       while (at < h.log.length) {

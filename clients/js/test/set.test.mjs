@@ -24,6 +24,28 @@ test('strict: what does not follow is an error', () => {
   }
 });
 
+test('an UPDATE of the primary key moves the row', () => {
+  const move = (oldKey, key, row = { n: 2 }) => ({ ...change('UPDATE', key, row), oldKey });
+  for (const strict of [true, false]) {
+    const rows = set(strict);
+    rows.take(move('a', 'b'));
+    assert.deepEqual([...rows.rows], [['b', { n: 2 }]]);
+    rows.take({ changes: [move('b', 'b', { n: 3 }), change('INSERT', 'a'), move('b', 'c'), move('a', 'b')], synced: false, cursor: 'y' });
+    assert.deepEqual([...rows.rows], [['c', { n: 2 }], ['b', { n: 2 }]]);
+    rows.take({ ...change('DELETE', 'c', null), oldKey: 'c' });
+    rows.take(move('b', 'd', null)); // beside an error
+    assert.equal(rows.rows.size, 0);
+  }
+  for (const [from, to] of [['b', 'a'], ['b', 'c'], ['a', 'b']]) { // of no row, of no row, onto a row
+    const rows = set(true);
+    if (from === 'a') rows.take(change('INSERT', 'b'));
+    assert.throws(() => rows.take(move(from, to)), new RegExp(`UPDATE of ${to} does not follow`));
+  }
+  const limited = set(false); // it was not told of the row
+  limited.take(move('b', 'c'));
+  assert.deepEqual([...limited.rows.keys()], ['a', 'c']);
+});
+
 test('otherwise it is taken for what it says', () => {
   const rows = set(false);
   for (let twice = 0; twice < 2; twice++) {

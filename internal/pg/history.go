@@ -32,7 +32,9 @@ type history struct {
 	ticks     *shelf[change.Stamp, *change.Tick]
 	steps     *shelf[change.Stamp, *change.Tick] // up to where is read next behind a tick
 	intervals *shelf[intervalKey, interval]
-	listMost  int // transactions of an interval
+
+	lookRows int64 // see sinceRows
+	listMost int   // see mostListed
 }
 
 // orderKey names the changes of one transaction behind a seq. In another era its xid may be another one's.
@@ -59,7 +61,7 @@ func newHistory(pool *pgxpool.Pool, poolSize int32) *history {
 		ticks:     newShelf[change.Stamp](keptTicks, keptBytes, tickBytes),
 		steps:     newShelf[change.Stamp](keptTicks, keptBytes, tickBytes),
 		intervals: newShelf[intervalKey](keptIntervals, keptBytes, (*interval).bytes),
-		listMost:  mostListed,
+		lookRows:  sinceRows, listMost: mostListed,
 	}
 }
 

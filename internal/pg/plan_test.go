@@ -20,6 +20,7 @@ func TestPlans(t *testing.T) {
 	// All of them of finished transactions. Nothing analyzes the log.
 	db.Exec(t, `insert into notifyql.change (slot, xid, watch, op, shared, tenant, new)
 		select i % 10, (3 + i / 500)::text::xid8, 7, 'I', false, 't' || i % 100, json_build_object('n', i) from generate_series(1, 200000) i`)
+	db.Exec(t, "insert into notifyql.tick (snapshot) select (200 + i || ':' || 200 + i || ':')::pg_snapshot from generate_series(1, 10000) i")
 	conn, err := pgx.Connect(t.Context(), db.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -45,6 +46,13 @@ func TestPlans(t *testing.T) {
 		{"a page by seqs", pageAmong, []string{"'50'", "7", "null", "'{t1}'", "100", "'{23801,23802,23803}'"}, 3, true},
 		{"whether it is in order", isUnordered, []string{"'50'", "0"}, 500, false},
 		{"its order", orderKeys, []string{"'{50}'", "0"}, 500, false},
+		{"the next tick", chooseTick, []string{"1", "'200'", "100", "2000"}, 2020, true},
+		{"the list of an interval", listRanges, []string{"'{50,60,200}'", "'{0,23900,0}'", "'{50,60,300}'", "2000"}, 2020, false},
+		{"a page of an interval", pageRanges, []string{"103000", "7", "null", "'{t1}'", "100", "'{50,200}'", "'{50,203}'"}, 2500, true},
+		{"a page of a large transaction", pageWithin, []string{"'50'", "7", "null", "'{t1}'", "100", "23700", "23900", "100"}, 500, false},
+		{"the last row looked at", lastLooked, []string{"'50'", "23700", "100"}, 110, false},
+		{"the head of a transaction", txnHead, []string{"'50'"}, 500, false},
+		{"marks", selectMarks, []string{"'{50,60,70}'"}, 30, true},
 	} {
 		t.Run(q.name, func(t *testing.T) {
 			plan := genericPlan(t, conn, q.sql, q.args)

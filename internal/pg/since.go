@@ -15,12 +15,15 @@ import (
 
 // What one call of Since does, about: it ends with the step that reaches one of these, or the limit, or wholeBytes.
 const (
-	sinceRows = 20_000 // of the log, looked at
+	sinceRows = 20_000 // of the log, looked at; an interval has about so many at most, if ticks are that near
 	sinceTime = 250 * time.Millisecond
 )
 
-// errPastTarget is what a cursor meets that is not behind it.
-var errPastTarget = fmt.Errorf("%w: the cursor is ahead of this node, which must catch up first", change.ErrTarget)
+// What is wrong with a place to be reached.
+var (
+	errAhead  = fmt.Errorf("%w: the cursor is ahead of this node, which must catch up first", change.ErrTarget)
+	errNoTick = fmt.Errorf("%w: its tick is not in the log any more", change.ErrTarget)
+)
 
 // Since implements subs.History. It waits for its turn; ctx bounds that too.
 func (s *Source) Since(ctx context.Context, from, to change.Cursor, topic change.Topic, tenants []string, limit int) (change.Page, error) {
@@ -106,7 +109,7 @@ func sameCursor(a, b *change.Cursor) bool {
 
 // full reports whether the page is.
 func (r *catchUp) full() bool {
-	return r.count >= r.limit || r.bytes >= wholeBytes || r.looked >= sinceRows || time.Since(r.began) >= sinceTime
+	return r.count >= r.limit || r.bytes >= wholeBytes || r.looked >= r.lookRows || time.Since(r.began) >= sinceTime
 }
 
 // mayRest reports whether a cursor can stand for where the page is. It names one transaction delivered in part only; inside of
@@ -215,7 +218,7 @@ func (r *catchUp) lookUp(ctx context.Context) error {
 		return err
 	}
 	if target == nil || target.Stamp != r.to.Tick {
-		return fmt.Errorf("%w: its tick is not there", change.ErrTarget)
+		return errNoTick
 	}
 	r.below, r.above, r.target = r.tick, r.upper, target
 	for _, t := range []*change.Tick{r.tick, r.upper, target} {
@@ -248,7 +251,7 @@ func (r *catchUp) valid() error {
 		ahead = ahead || !done && !r.target.Snapshot.Sees(x)
 	}
 	if ahead {
-		return errPastTarget
+		return errAhead
 	}
 	return nil
 }

@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// pageWithin reads what is in a transaction behind a seq, up to another one, and looks at sinceRows rows at most.
+	// pageWithin reads what is in a transaction behind a seq, up to another one, and looks at $8 rows at most.
 	pageWithin = pageOf + `
 			select c.* from (
 				select c.* from notifyql.change c
 				where c.xid = $1::xid8 and c.seq > $6::bigint and c.seq <= $7::bigint
-				order by c.xid, c.seq limit 20000
+				order by c.xid, c.seq limit $8::bigint
 			) c
 			where true` + pageFilter + `
 			order by c.xid, c.seq limit $5::bigint` + pageBy
@@ -25,7 +25,7 @@ const (
 	lastLooked = `
 	select c.seq, c.at from notifyql.change c
 	where c.xid = $1::xid8 and c.seq > $2::bigint
-	order by c.xid, c.seq offset 19999 limit 1`
+	order by c.xid, c.seq offset $3::bigint - 1 limit 1`
 	// txnHead counts the first rows of a transaction, and tells whether one of them may have another place than its seq gives it.
 	txnHead = `
 	select count(*), coalesce(pg_catalog.bool_or(c.flags & 2 <> 0), false)
@@ -46,7 +46,7 @@ type inside struct {
 func (r *catchUp) queueInside(batch *pgx.Batch, xid change.XID, after, last int64) *inside {
 	in := &inside{xid: xid, after: after}
 	batch.Queue(txnHead, uint64(xid)).QueryRow(func(row pgx.Row) error { return row.Scan(&in.rows, &in.unordered) })
-	r.left().ask(pageWithin, uint64(xid), after, last)(batch, &in.found)
+	r.left().ask(pageWithin, uint64(xid), after, last, r.lookRows)(batch, &in.found)
 	queueMarks(batch, []change.XID{xid}, &in.marks)
 	return in
 }
@@ -137,33 +137,33 @@ func uints(xids []change.XID) []uint64 {
 // insideSeqs moves on in a transaction whose order is that of seq.
 func (r *catchUp) insideSeqs(ctx context.Context, in *inside, last int64) error {
 	if in.after > last {
-		return errPastTarget
+		return errAhead
 	}
 	cs, mark := in.found.changes, in.marks[0]
 	end := min(last, mark.Seq)
 	if in.found.more {
 		part := change.PartOf(&cs[len(cs)-1])
-		r.pass(cs, in.looked(part.Seq), false)
+		r.pass(cs, r.lookedAt(in, part.Seq), false)
 		r.at = r.at.In(part)
 		return nil
 	}
 	var edge *change.Mark
-	if end-in.after > sinceRows { // there may be more rows than were looked at
-		if err := r.ask(ctx, func(batch *pgx.Batch) { queueMark(batch, &edge, lastLooked, in.xid, in.after) }); err != nil {
+	if end-in.after > r.lookRows { // there may be more rows than were looked at
+		if err := r.ask(ctx, func(batch *pgx.Batch) { queueMark(batch, &edge, lastLooked, in.xid, in.after, r.lookRows) }); err != nil {
 			return err
 		}
 	}
 	if edge != nil && edge.Seq < end {
-		r.pass(cs, sinceRows, false)
+		r.pass(cs, r.lookRows, false)
 		r.at = r.at.In(change.Part{XID: in.xid, Seq: edge.Seq, Sum: edge.Sum()})
 		return nil
 	}
-	r.passEnd(cs, in.looked(end), mark, last)
+	r.passEnd(cs, r.lookedAt(in, end), mark, last)
 	return nil
 }
 
-// looked is about how many rows there are up to a seq.
-func (in *inside) looked(seq int64) int64 { return min(max(seq-in.after, 0), sinceRows) }
+// lookedAt is about how many rows there are up to a seq.
+func (r *catchUp) lookedAt(in *inside, seq int64) int64 { return min(max(seq-in.after, 0), r.lookRows) }
 
 // insideOrder moves on in a transaction with another order.
 func (r *catchUp) insideOrder(ctx context.Context, in *inside, last int64, order []int64) error {
@@ -175,10 +175,10 @@ func (r *catchUp) insideOrder(ctx context.Context, in *inside, last int64, order
 	}
 	if last != math.MaxInt64 {
 		if end = slices.Index(order, last) + 1; end < at {
-			return errPastTarget
+			return errAhead
 		}
 	}
-	cs, behind, err := r.left().inOrder(in.xid, order, at, min(end, at+sinceRows), func(a ask) (f found, err error) {
+	cs, behind, err := r.left().inOrder(in.xid, order, at, min(end, at+int(r.lookRows)), func(a ask) (f found, err error) {
 		err = r.ask(ctx, func(batch *pgx.Batch) { a(batch, &f) })
 		return f, err
 	})
@@ -222,6 +222,9 @@ func (r *catchUp) passEnd(cs []change.Change, looked int64, mark change.Mark, la
 	whole := last == math.MaxInt64
 	r.pass(cs, looked, whole)
 	if whole {
+		if n := len(r.out.Txns); n > 0 && r.out.Txns[n-1].Changes[0].XID == mark.XID {
+			r.out.Txns[n-1].Whole = true
+		}
 		r.at = r.at.Past(mark)
 	} else {
 		r.at = r.at.In(r.to.Part)

@@ -13,10 +13,10 @@ import (
 
 // chooseTick chooses the tick up to which is read next behind tick $1 of xmax $2 on the way to tick $3: the furthest one behind
 // which there are not too many rows, or else the next one. Of those that would do it is the one with the roundest id, and more than
-// half as far: so those who come from different ticks soon go by the same ones. It tells whether it depends on $3.
+// half as far: so those who come from different ticks soon go by the same ones. It tells whether it depends on $3. Too many are $4.
 const chooseTick = `
 	with far as materialized (
-	  select c.xid from notifyql.change c where c.xid >= $2::xid8 order by c.xid, c.seq offset 20000 limit 1
+	  select c.xid from notifyql.change c where c.xid >= $2::xid8 order by c.xid, c.seq offset $4 limit 1
 	), beyond as materialized (
 	  select t.id, 64 - pg_catalog."position"(($1::bigint # (t.id - 1))::bit(64), b'1') as zeros
 	  from notifyql.tick t, far
@@ -45,7 +45,7 @@ func (r *catchUp) choose(ctx context.Context) error {
 	var u *change.Tick
 	var depends bool
 	err := r.ask(ctx, func(batch *pgx.Batch) {
-		batch.Queue(chooseTick, r.at.Tick.ID, uint64(r.below.Snapshot.Xmax), r.to.Tick.ID).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(chooseTick, r.at.Tick.ID, uint64(r.below.Snapshot.Xmax), r.to.Tick.ID, r.lookRows).Query(func(rows pgx.Rows) (err error) {
 			u, err = scanTick(rows, &depends)
 			return err
 		})
@@ -54,7 +54,7 @@ func (r *catchUp) choose(ctx context.Context) error {
 		return err
 	}
 	if u == nil {
-		return fmt.Errorf("%w: its tick is not there", change.ErrTarget)
+		return errNoTick
 	}
 	r.ticks.put(u.Stamp, u)
 	if !depends {
@@ -89,7 +89,7 @@ func (r *catchUp) between(ctx context.Context) error {
 	}
 	switch {
 	case next < len(iv.order) && r.at.Part.XID != 0:
-		return errPastTarget
+		return errAhead
 	case next < len(iv.order):
 		return r.chunk(ctx, iv, next)
 	case iv.upTo < math.MaxInt64:
@@ -120,7 +120,7 @@ func (r *catchUp) interval(ctx context.Context) (*interval, error) {
 		var err error
 		iv, err = r.intervals.get(ctx, key, func(iv *interval) error {
 			iv.begin(r.below, r.above, key.from, r.listMost)
-			return iv.read(ctx, r.pool)
+			return iv.read(ctx, r.pool, r.lookRows)
 		})
 		if err != nil {
 			return nil, err
@@ -152,12 +152,12 @@ func (r *catchUp) end(ctx context.Context) error {
 		return r.inside(ctx, r.to.Part.XID, r.to.Part.Seq)
 	}
 	if r.at.Part.XID != 0 {
-		return errPastTarget
+		return errAhead
 	}
 	r.fresh = false
 	var iv interval
 	iv.single(lacking)
-	if err := iv.read(ctx, r.pool); err != nil {
+	if err := iv.read(ctx, r.pool, r.lookRows); err != nil {
 		return err
 	}
 	if len(iv.list) < len(lacking) {

@@ -85,7 +85,7 @@ func (iv *interval) behind(seq int64) int {
 	return sort.Search(len(iv.order), func(i int) bool { return iv.nth(i).last > seq })
 }
 
-// listRanges gives the next rows of ranges of transactions, sinceRows at most. The ranges are gone through one after the other, which
+// listRanges gives the next rows of ranges of transactions, $4 at most. The ranges are gone through one after the other, which
 // is what makes the answer ordered: nothing else can be made of a function's rows and a query that depends on them.
 const listRanges = `
 	select c.xid, c.seq
@@ -93,17 +93,17 @@ const listRanges = `
 	cross join lateral (
 		select c.xid, c.seq from notifyql.change c
 		where (c.xid, c.seq) > (r.lo, r.after) and c.xid <= r.hi
-		order by c.xid, c.seq limit 20000
+		order by c.xid, c.seq limit $4
 	) c
-	limit 20000`
+	limit $4`
 
-// read lists the transactions. Of a large one not every row is looked at. After an error it can be called again.
-func (iv *interval) read(ctx context.Context, pool *pgxpool.Pool) error {
+// read lists the transactions, so many rows at a time. Of a large one not every row is looked at. After an error it can be called again.
+func (iv *interval) read(ctx context.Context, pool *pgxpool.Pool, rows int64) error {
 	for len(iv.ranges) > 0 {
 		var page []listed
 		var batch pgx.Batch
 		beginReading(&batch)
-		queueRanges(&batch, iv.ranges, &page)
+		queueRanges(&batch, iv.ranges, rows, &page)
 		batch.Queue(endReading)
 		if err := pool.SendBatch(ctx, &batch).Close(); err != nil {
 			return err
@@ -112,7 +112,7 @@ func (iv *interval) read(ctx context.Context, pool *pgxpool.Pool) error {
 		for _, t := range page {
 			looked += t.rows
 		}
-		if looked < sinceRows {
+		if looked < rows {
 			iv.add(page)
 			break
 		}
@@ -167,13 +167,13 @@ func (iv *interval) cut() {
 	}
 }
 
-func queueRanges(batch *pgx.Batch, ranges []xidRange, into *[]listed) {
+func queueRanges(batch *pgx.Batch, ranges []xidRange, most int64, into *[]listed) {
 	var los, his []uint64
 	var afters []int64
 	for _, r := range ranges {
 		los, afters, his = append(los, uint64(r.lo)), append(afters, r.after), append(his, uint64(r.hi))
 	}
-	batch.Queue(listRanges, los, afters, his).Query(func(rows pgx.Rows) error {
+	batch.Queue(listRanges, los, afters, his, most).Query(func(rows pgx.Rows) error {
 		var xid uint64
 		var seq int64
 		_, err := pgx.ForEachRow(rows, []any{&xid, &seq}, func() error {

@@ -106,6 +106,6 @@ func (r *catchUp) take(ctx context.Context, chunk []listed, f *found, marks []ch
 	}
 	// So many rows are likely to bring what is missing.
 	found := max(int64(r.count-before), 1)
-	r.chunkRows = min(max(rows*int64(r.limit-r.count)/found, int64(r.limit)), 16*r.chunkRows, sinceRows)
+	r.chunkRows = min(max(rows*int64(r.limit-r.count)/found, int64(r.limit)), 16*r.chunkRows, r.lookRows)
 	return nil
 }

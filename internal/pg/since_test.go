@@ -91,18 +91,39 @@ func TestSince(t *testing.T) {
 	story(t, c, 1, 4, 120)
 	tr := newTraveller(c, 1)
 	t.Logf("%d transactions, %d moments", len(c.txns), len(c.spots))
-	for range 40 {
+	for range 20 {
 		from, to := tr.journey(t)
 		r := tr.reader()
 		if tr.IntN(3) == 0 {
 			c.src.history = newHistory(c.src.pool, 4) // nothing is known yet
+			c.src.history.lookRows = int64(30 + tr.IntN(3)*tr.IntN(500))
+			c.src.history.listMost = 40 + tr.IntN(2)*1000
 		}
 		places := c.follow(t, from, to, r)
-		for range 3 {
+		for range 2 {
 			c.follow(t, places[tr.IntN(len(places))], to, r)
 		}
 		if t.Failed() {
 			t.Fatalf("%+v", r)
 		}
+	}
+}
+
+// The same through a transaction pooler, as a login that may run the server and nothing else.
+func TestSinceThroughPooler(t *testing.T) {
+	t.Parallel()
+	c := newChronicle(t, pgtest.New(t))
+	story(t, c, 2, 2, 40)
+	url := serverLogin(t, c.DB)
+	src, err := New(Config{DatabaseURL: url, PoolURL: through(t, url, newPooler(t, url, 3).addr)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(src.Close)
+	c.src = src
+	tr := newTraveller(c, 2)
+	for range 10 {
+		from, to := tr.journey(t)
+		c.follow(t, from, to, tr.reader())
 	}
 }

@@ -160,7 +160,9 @@ func TestRowsLeaveRoomForOthers(t *testing.T) {
 		}()
 	}
 	<-held
-	cs, _, err := s.Txn(t.Context(), change.XID(xid), nil, &change.Stub{}, change.Topic{Watch: id}, nil, 1000)
+	soon, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cs, _, err := s.Txn(soon, change.XID(xid), nil, &change.Stub{}, change.Topic{Watch: id}, nil, 1000)
 	if err != nil || len(cs) != 100 {
 		t.Errorf("%d changes, %v", len(cs), err)
 	}
@@ -173,9 +175,9 @@ func TestRowsLeaveRoomForOthers(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := s.Rows(ctx, &change.Query{Watch: id}, 10, nil); !errors.Is(err, context.Canceled) {
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if _, err := s.Rows(gone, &change.Query{Watch: id}, 10, nil); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }

@@ -2,6 +2,7 @@ package pg
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -132,7 +133,7 @@ func TestRowsRunHostileCasts(t *testing.T) {
 	t.Cleanup(s.Close)
 	db.Exec(t, `
 		create schema hostile; grant usage on schema hostile to public;
-		create type hostile.e as enum ('who', 'read', 'set', 'fail', 'prepare', 'cancel'); create domain hostile.d as hostile.e; create type hostile.c as (n int, e hostile.e[]);
+		create type hostile.e as enum ('who', 'read', 'set', 'fail', 'prepare', 'session'); create domain hostile.d as hostile.e; create type hostile.c as (n int, e hostile.e[]);
 		create function hostile.cast(v hostile.e) returns json language plpgsql as $$
 			declare said text := current_user;
 			begin
@@ -140,6 +141,7 @@ func TestRowsRunHostileCasts(t *testing.T) {
 				when 'read' then select channel into said from notifyql.secret;
 				when 'set' then perform set_config('search_path', 'hostile', false);
 				when 'prepare' then execute 'deallocate all'; execute 'prepare mine as select 1';
+				when 'session' then said := pg_backend_pid();
 				when 'fail' then raise exception 'failed';
 				else
 				end case;
@@ -148,11 +150,11 @@ func TestRowsRunHostileCasts(t *testing.T) {
 		create cast (hostile.e as json) with function hostile.cast(hostile.e);
 		create table t (id int primary key, tenant_id int default 1, plain text, e hostile.e, d hostile.d, c hostile.c);
 		insert into t values (1, 1, 'x', 'who', 'who', row(1, '{who}')), (2, 1, 'x', 'read', null, null), (3, 1, 'x', null, null, row(1, '{fail}')), (4, 1, 'x', 'set', null, null),
-			(5, 1, 'x', null, 'prepare', null), (6, 1, 'x', null, null, null)`)
+			(5, 1, 'x', null, 'prepare', null), (6, 1, 'x', null, null, null), (7, 1, 'x', 'session', null, null)`)
 	id := watch(t, db, `'t'`)
 	image := one[string](t, db, `select left(pg_get_userbyid(nspowner), -length('owner')) || 'image' from pg_namespace where nspname = 'notifyql'`)
 	rows, _, err := rowsOf(t, s, change.Query{Watch: id, Tenants: []string{"1"}, OrderBy: []change.OrderBy{{Column: "id"}}})
-	if err != nil || len(rows) != 6 {
+	if err != nil || len(rows) != 7 {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
 	if want := fmt.Sprintf(`{"id":1,"tenant_id":1,"plain":"x","e":"%[1]s","d":"%[1]s","c":{"n":1,"e":["%[1]s"]}}`, image); string(rows[0].New) != want {
@@ -169,8 +171,12 @@ func TestRowsRunHostileCasts(t *testing.T) {
 		t.Errorf("read:\n%s\nlogged:\n%s", got, want)
 	}
 
-	waitFor(t, "no session in which it ran is left", func() bool {
-		return one[int](t, db, `select count(*) from pg_stat_activity where usename = $1 and query not like '%notifyql.era()%'`, "server "+db.Name) == 0
+	var ran struct{ E string }
+	if err := json.Unmarshal(rows[6].New, &ran); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the session in which it ran has ended", func() bool {
+		return one[int](t, db, `select count(*) from pg_stat_activity where pid::text = $1`, ran.E) == 0
 	})
 }
 

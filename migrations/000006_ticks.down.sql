@@ -2,6 +2,7 @@ drop function notifyql.reset();
 drop function notifyql.forget_history(boolean);
 drop function notifyql.enter();
 drop function notifyql.era();
+drop function notifyql.at_origin();
 drop function notifyql.here();
 drop table notifyql.origin;
 drop table notifyql.life;

@@ -53,6 +53,9 @@ create unlogged table notifyql.life (
   single boolean not null primary key default true check (single)
 );
 
+create function notifyql.at_origin() returns boolean language sql volatile
+as $$ select exists (select from notifyql.origin o, notifyql.here() h where o.system = h.system and o.database = h.database) $$;
+
 -- era tells one life of the server from the next: within one, no commit that was seen is ever undone. It is null after a crash
 -- until enter was called.
 create function notifyql.era() returns bigint
@@ -68,12 +71,15 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not exists (select from notifyql.origin o, notifyql.here() h where o.system = h.system and o.database = h.database) then
-    if exists (select from notifyql.origin) or exists (select from notifyql.change c where c.xid >= pg_snapshot_xmax(pg_current_snapshot())) then
-      perform notifyql.forget_history(true);
+  if not notifyql.at_origin() then
+    lock table notifyql.origin in share row exclusive mode; -- of two nodes that come at once, one finds out
+    if not notifyql.at_origin() then
+      if exists (select from notifyql.origin) or exists (select from notifyql.change c where c.xid >= pg_snapshot_xmax(pg_current_snapshot())) then
+        perform notifyql.forget_history(true);
+      end if;
+      insert into notifyql.origin (system, database) select h.system, h.database from notifyql.here() h
+        on conflict (single) do update set system = excluded.system, database = excluded.database;
     end if;
-    insert into notifyql.origin (system, database) select h.system, h.database from notifyql.here() h
-      on conflict (single) do update set system = excluded.system, database = excluded.database;
   end if;
   insert into notifyql.life default values on conflict do nothing;
   return notifyql.era();

@@ -3,6 +3,7 @@ package nemesis
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -179,37 +180,29 @@ func transactions(ctx context.Context, conn *pgx.Conn) (map[uint64]Txn, error) {
 	return txns, err
 }
 
-// why says what became of a place in the history whose tick has this id.
-func (d *database) why(ctx context.Context, tick int64) (Cause, error) {
+// why says what became of a place in the history whose tick has this id, and whether anything was ever dropped from the log.
+func (d *database) why(ctx context.Context, tick int64) (cause Cause, emptied bool, err error) {
 	conn, err := d.connect(ctx)
 	if err != nil {
-		return Unknown, err
+		return Unknown, false, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it has served
 	var dropped uint64
-	if err := conn.QueryRow(ctx, "select dropped::text::bigint from notifyql.retention").Scan(&dropped); err != nil {
-		return Unknown, err
+	if err := conn.QueryRow(ctx, "select dropped::text::bigint from notifyql.retention").Scan(&dropped); err != nil || dropped == 0 {
+		return Unknown, false, err
 	}
 	var s Snapshot
 	err = conn.QueryRow(ctx, `select pg_snapshot_xmax(snapshot)::text::bigint, array(select pg_snapshot_xip(snapshot)::text::bigint)
 	  from notifyql.tick where id = $1`, tick).Scan(&s.Xmax, &s.Xip)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		if dropped > 0 {
-			return Retention, nil
-		}
-		return Unknown, nil
+		return Retention, true, nil
 	case err != nil:
-		return Unknown, err
-	case dropped >= s.Xmax:
-		return Retention, nil
+		return Unknown, true, err
+	case dropped >= s.Xmax, slices.ContainsFunc(s.Xip, func(x uint64) bool { return x <= dropped }):
+		return Retention, true, nil
 	}
-	for _, x := range s.Xip {
-		if x <= dropped {
-			return Retention, nil
-		}
-	}
-	return Unknown, nil
+	return Unknown, true, nil
 }
 
 func (d *database) lostSince(t time.Time) bool {

@@ -28,11 +28,19 @@ type trouble struct {
 
 // failOvers need a second server, and so some seconds each.
 var failOvers = []fault{
-	{"standby promoted", 3, promote(false)},
-	{"standby that lacks commits promoted", 3, promote(true)},
+	{"standby promoted", 1, promote(false)},
+	{"standby that lacks commits promoted", 2, promote(true)},
 }
 
-var everyFault = append(failOvers, faults...)
+// losses are those by which commits can be lost, and by which it can be missed that they are.
+var losses = append(failOvers,
+	fault{"Postgres stopped at once", 4, crash(stopAtOnce)},
+	fault{"Postgres killed -9", 4, crash((*localpg.Server).Kill)},
+	fault{"backend killed -9", 4, (*world).killBackend},
+	fault{"kill -9 node", 2, (*world).killNode},
+	fault{"database half-open", 1, disturb(false, (*link).swallow)},
+	fault{"clients cut", 1, disturb(true, (*link).cut)},
+)
 
 // faults are chosen by weight.
 var faults = []fault{

@@ -58,9 +58,11 @@ type Truth struct {
 type Kind byte
 
 const (
-	Begun   Kind = iota // it asked for all rows, and changes from there on
-	Initial             // a row as it stands
-	Synced              // all before now was sent
+	Begun     Kind = iota // it asked for all rows, and changes from there on
+	Resumed               // it asked for what follows its last cursor, over another connection
+	Initial               // a row as it stands
+	Synced                // all before now was sent
+	Completed             // no more comes of the transaction that came last
 	Insert
 	Update
 	Delete
@@ -68,7 +70,7 @@ const (
 )
 
 func (k Kind) String() string {
-	return [...]string{"Begun", "Initial", "Synced", "Insert", "Update", "Delete", "Expired"}[k]
+	return [...]string{"Begun", "Resumed", "Initial", "Synced", "Completed", "Insert", "Update", "Delete", "Expired"}[k]
 }
 
 // Cause is why a place in the history is gone, as the one who looked into the database then says.
@@ -77,6 +79,7 @@ type Cause byte
 const (
 	Unknown   Cause = iota // nothing that would explain it
 	Retention              // the log does not reach back so far
+	NodeAway               // its node could not read the log for longer than that reaches back
 	LostTail               // the database has lost commits since
 )
 

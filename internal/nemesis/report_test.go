@@ -25,13 +25,14 @@ func (y *tally) add(w *world, truth *Truth, violations []Violation) {
 	y.txns += len(truth.Txns)
 	y.failed += w.failed.Load()
 	for _, s := range w.subs {
-		y.resumed += s.resumed
 		for i := range s.Notes {
 			switch n := &s.Notes[i]; n.Kind {
 			case Insert, Update, Delete:
 				y.delivered++
 			case Initial:
 				y.stood++
+			case Resumed:
+				y.resumed++
 			case Expired:
 				y.expiries[n.Cause]++
 			}
@@ -79,7 +80,7 @@ func (y *tally) report(t *testing.T) {
 		}
 	}
 	t.Logf("%d rounds, %d faults; %d changes committed in %d transactions; %d transactions failed", y.rounds, faults, y.written, y.txns, y.failed)
-	t.Logf("%d changes and %d rows that stood delivered, %d resumptions; expiries: %d by retention, %d by lost commits, %d without a cause",
-		y.delivered, y.stood, y.resumed, y.expiries[Retention], y.expiries[LostTail], y.expiries[Unknown])
+	t.Logf("%d changes and %d rows that stood delivered, %d resumptions; expiries: %d by retention, %d with a node that was away for longer, %d by lost commits, %d without a cause",
+		y.delivered, y.stood, y.resumed, y.expiries[Retention], y.expiries[NodeAway], y.expiries[LostTail], y.expiries[Unknown])
 	t.Logf("lost %d, repeated %d, other violations %d", y.broken[Lost], y.broken[Repeated], others)
 }

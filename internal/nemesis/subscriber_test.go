@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,8 +32,6 @@ type subscriber struct {
 	marked   bool // it has the marker; done: and all before it
 	done     bool
 	batches  int
-	resumed  int
-	expiries int
 	problems []string // answers that nobody should get
 }
 
@@ -167,11 +166,11 @@ func (s *subscriber) connection(ctx context.Context, n *node) error {
 	if s.cursor == "" {
 		s.note(Note{Kind: Begun, At: time.Now()})
 	} else {
-		s.resumed++
+		s.note(Note{Kind: Resumed, At: time.Now()})
 	}
 	stay := -1
 	if !s.calm {
-		stay = 1 + s.rnd.IntN(4000)
+		stay = 1 + s.rnd.IntN(1500)
 	}
 	for {
 		_, text, err := conn.Read(reading)
@@ -203,7 +202,7 @@ func (s *subscriber) connection(ctx context.Context, n *node) error {
 			if !pass(ctx, time.Duration(s.rnd.IntN(3000))*time.Millisecond) { // it reads nothing for a while
 				return ctx.Err()
 			}
-			stay = 1 + s.rnd.IntN(4000)
+			stay = 1 + s.rnd.IntN(1500)
 		}
 	}
 }
@@ -224,6 +223,8 @@ func (s *subscriber) next(payload []byte) error {
 		events = []event{c.event}
 	} else if s.batches++; c.Synced {
 		events = append(events, event{Kind: "SYNCED"})
+	} else if len(events) == 0 {
+		events = append(events, event{Kind: "COMPLETED"})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,6 +244,8 @@ func (s *subscriber) next(payload []byte) error {
 		case "SYNCED":
 			n.Kind = Synced
 			s.live = true
+		case "COMPLETED":
+			n.Kind = Completed
 		case "INSERT":
 			n.Kind = Insert
 		case "UPDATE":
@@ -283,11 +286,10 @@ func (s *subscriber) refused(ctx context.Context, payload []byte) error {
 		if s.cursor == "" { // before it was given one
 			return errLeft
 		}
-		cause, err := s.why(ctx)
+		cause, err := s.why(ctx, strings.Contains(ps[0].Message, "dropped"))
 		if err != nil {
 			return err
 		}
-		s.expiries++
 		s.note(Note{Kind: Expired, At: at, Cause: cause})
 		s.cursor, s.marked = "", false
 	case "SHUTTING_DOWN", "INITIAL_INTERRUPTED", "NOT_READY":
@@ -297,17 +299,21 @@ func (s *subscriber) refused(ctx context.Context, payload []byte) error {
 	return errLeft
 }
 
-// why asks the database what became of the cursor.
-func (s *subscriber) why(ctx context.Context) (Cause, error) {
+// why asks the database what became of the cursor. away: the node says that it is not about the cursor, but about all that the
+// node should have sent.
+func (s *subscriber) why(ctx context.Context, away bool) (Cause, error) {
 	c, err := change.ParseCursor(s.cursor)
 	if err != nil {
 		return Unknown, nil
 	}
 	for {
-		cause, err := s.db.why(ctx, c.Tick.ID)
+		cause, emptied, err := s.db.why(ctx, c.Tick.ID)
 		if err == nil {
 			if cause == Unknown && s.db.lostSince(s.took.Add(-OnTheWay)) {
 				cause = LostTail
+			}
+			if cause == Unknown && away && emptied {
+				cause = NodeAway
 			}
 			return cause, nil
 		}

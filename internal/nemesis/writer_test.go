@@ -12,12 +12,11 @@ import (
 
 // writer commits transactions of all sizes, some of which it rolls back, as a whole or to a savepoint.
 type writer struct {
-	db      *database
-	rnd     *rand.Rand
-	slow    bool // its transactions last seconds
-	pause   time.Duration
-	largest int // changes of a transaction
-	failed  *atomic.Int64
+	db     *database
+	rnd    *rand.Rand
+	slow   bool // its transactions last seconds, and are small
+	pause  time.Duration
+	failed *atomic.Int64
 }
 
 // run writes until ctx is done. A connection that breaks is made anew: what became of its transaction only the truth knows.
@@ -98,23 +97,23 @@ func (w *writer) savepoint(ctx context.Context, tx pgx.Tx) error {
 // size is how many rows a statement is to change.
 func (w *writer) size() int {
 	n := 1 + w.rnd.IntN(4)
-	switch w.rnd.IntN(50) {
+	switch w.rnd.IntN(60) {
 	case 0:
-		n = 1 + w.rnd.IntN(5000)
+		n = 1000 + w.rnd.IntN(4000)
 	case 1, 2, 3:
 		n = 1 + w.rnd.IntN(500)
 	case 4, 5, 6, 7, 8, 9, 10:
 		n = 1 + w.rnd.IntN(50)
 	}
-	return min(n, w.largest)
+	if w.slow {
+		n = min(n, 20)
+	}
+	return n
 }
 
 // write changes rows of one tenant with one statement. Rows are locked in the order of their ids.
 func (w *writer) write(ctx context.Context, tx pgx.Tx) error {
 	tenant, size := tenants[w.rnd.IntN(len(tenants))], w.size()
-	if w.slow {
-		size = min(size, 20)
-	}
 	rows := fmt.Sprintf(` id in (select id from %%[1]s where tenant_id = '%s' and id > (select last_value from %%[2]s) * %f order by id limit %d for update)`,
 		tenant, w.rnd.Float64(), size)
 	table, sequence := "items", "item_id"

@@ -1,0 +1,113 @@
+package nemesis
+
+import "time"
+
+func (c *one) begin() {
+	c.begun, c.synced = true, time.Time{}
+	c.set, c.next, c.got, c.gotTxn = map[int64]*Row{}, map[int64]int{}, map[*due]bool{}, map[uint64]int{}
+	c.xids, c.phantom, c.astray, c.open = nil, nil, map[int64]bool{}, 0
+}
+
+// allowed judges a row that came by what can be said of it alone, and reports whether it is one of the truth.
+func (c *one) allowed(n *Note, r *Row) bool {
+	was := c.stamps[c.s.Table][r.Stamp]
+	switch {
+	case r.Doomed():
+		c.broken(RolledBack, "%s at %s", show(r), clock(n.At))
+	case was == nil:
+		c.phantom = append(c.phantom, *n)
+		c.astray[r.ID] = true
+	case *was != *r:
+		c.broken(OutOfSet, "%s came, %s was written", show(r), show(was))
+	case r.Tenant != c.s.Tenant:
+		c.broken(Foreign, "%s at %s", show(r), clock(n.At))
+	case !c.s.match(r):
+		c.broken(OutOfSet, "%s at %s", show(r), clock(n.At))
+	default:
+		return true
+	}
+	return false
+}
+
+func (c *one) initial(n *Note) {
+	if !c.synced.IsZero() {
+		c.broken(OneMoment, "%s stands, after SYNCED", show(n.New))
+	}
+	if !c.allowed(n, n.New) {
+		return
+	}
+	id := n.New.ID
+	if c.set[id] != nil {
+		c.broken(Repeated, "row %d stands twice", id)
+	}
+	c.set[id] = n.New
+	for _, d := range c.rows[id] {
+		if d.new != nil && d.new.Stamp == n.New.Stamp {
+			c.next[id] = d.place + 1
+		}
+	}
+}
+
+func (c *one) change(n *Note) {
+	if c.synced.IsZero() {
+		c.broken(OneMoment, "a change of row %d before SYNCED", keyOf(n.Old, n.New).id)
+	}
+	for _, r := range []*Row{n.Old, n.New} {
+		if r != nil && !c.allowed(n, r) {
+			return
+		}
+	}
+	key := keyOf(n.Old, n.New)
+	if c.astray[key.id] { // what follows a phantom follows nothing
+		return
+	}
+	d := c.dues[key]
+	switch {
+	case d == nil, d.xid != n.XID: // of versions that there are: a delete that was lost, say
+		c.phantom = append(c.phantom, *n)
+		c.astray[key.id] = true
+		return
+	case d.kind != n.Kind:
+		c.broken(OutOfSet, "row %d: %s, must be %s", key.id, n.Kind, d.kind)
+	}
+	if c.got[d] {
+		c.broken(Repeated, "row %d version %d, transaction %d, at %s", key.id, version(n), n.XID, clock(n.At))
+		return
+	}
+	c.got[d] = true
+	c.gotTxn[d.xid]++
+	next, known := c.next[key.id]
+	switch {
+	case !known && d.kind != Insert:
+		c.broken(Lost, "row %d version %d changes and was not there, transaction %d, at %s", key.id, version(n), n.XID, clock(n.At))
+	case known && d.place < next:
+		c.broken(Order, "row %d version %d, transaction %d, after a later one, or one that stood already, at %s", key.id, version(n), n.XID, clock(n.At))
+	case known && d.place > next:
+		lost := c.rows[key.id][next]
+		c.broken(Lost, "row %d: %d changes before version %d of transaction %d at %s; the first is of transaction %d, committed at %s",
+			key.id, d.place-next, version(n), n.XID, clock(n.At), lost.xid, clock(c.truth.Txns[lost.xid].Committed))
+	}
+	c.next[key.id] = max(next, d.place+1)
+	if n.New != nil {
+		c.set[key.id] = n.New
+	} else {
+		delete(c.set, key.id)
+	}
+	if len(c.xids) == 0 || c.xids[len(c.xids)-1] != n.XID {
+		c.xids = append(c.xids, n.XID)
+	}
+}
+
+// parts judges what batches say of their last transaction.
+func (c *one) parts(n *Note) {
+	if n.Batch == 0 {
+		return
+	}
+	if c.open != 0 && c.open != n.XID && c.batch != n.Batch {
+		c.broken(Parts, "transaction %d was to go on, and %d came at %s", c.open, n.XID, clock(n.At))
+	}
+	c.batch, c.open = n.Batch, n.XID
+	if n.Complete {
+		c.open = 0
+	}
+}

@@ -69,7 +69,7 @@ func (l live) Next(dst [][]byte, limit int) ([][]byte, error) {
 	case errors.Is(err, subs.ErrOverflow):
 		err = &ws.OperationError{Errors: failure("OVERFLOW", err.Error()+"; subscribe again")}
 	case errors.Is(err, change.ErrDropped), errors.Is(err, change.ErrCursorExpired):
-		err = &ws.OperationError{Errors: failure("CURSOR_EXPIRED", err.Error()+"; subscribe again, with initial: true")}
+		err = &ws.OperationError{Errors: failure("CURSOR_EXPIRED", err.Error()+"; subscribe again without the cursor, with initial: true")}
 	case errors.Is(err, change.ErrCursorInvalid):
 		err = &ws.OperationError{Errors: failure("CURSOR_INVALID", err.Error())}
 	case errors.Is(err, subs.ErrTooManyRows):

@@ -23,6 +23,7 @@ reset role;
 select set_config('role', left(nspowner::regrole::text, -length('owner')) || 'image', true)
   from pg_namespace where nspname = 'notifyql';
 drop function notifyql.image_without(record, text[]);
+drop function notifyql.image_pair(record, record);
 drop function notifyql.image(record);
 reset role;
 select set_config('role', nspowner::regrole::text, true) from pg_namespace where nspname = 'notifyql';

@@ -39,6 +39,16 @@ begin
 end
 $$;
 
+-- image_pair is both images in one call.
+create function notifyql.image_pair(new record, old record) returns json[]
+language plpgsql
+security definer
+as $$
+begin
+  return array[row_to_json(new), row_to_json(old)];
+end
+$$;
+
 -- image_without is image without the hidden columns. That takes a plan for each row: json_populate_record, which could set
 -- them to null, forgets values that an added column has by default, and a table's new shape within a transaction.
 create function notifyql.image_without(r record, hidden text[]) returns json
@@ -58,10 +68,10 @@ begin
 end
 $$;
 
-revoke execute on function notifyql.image(record), notifyql.image_without(record, text[]) from public;
+revoke execute on function notifyql.image(record), notifyql.image_pair(record, record), notifyql.image_without(record, text[]) from public;
 do $$
 begin
-  execute format('grant execute on function notifyql.image(record), notifyql.image_without(record, text[]) to %I',
+  execute format('grant execute on function notifyql.image(record), notifyql.image_pair(record, record), notifyql.image_without(record, text[]) to %I',
     left(current_user, -length('image')) || 'owner');
 end
 $$;
@@ -284,7 +294,8 @@ select notifyql.slot() as slot, null::notifyql.change as change, 'notifyql.chang
        null::notifyql.change_6 as c6, null::notifyql.change_7 as c7, null::notifyql.change_8 as c8,
        null::notifyql.change_9 as c9,
        notifyql.column_name(0, 0) as column_name,
-       notifyql.image(null) as image, notifyql.image_without(null, null) as image_without,
+       notifyql.image(null) as image, notifyql.image_pair(null, null) as image_pair,
+       notifyql.image_without(null, null) as image_without,
        (notifyql.images(0, null, '', null, null)).new_image as images,
        (notifyql.images_pinned(0, null, '', null, null)).new_image as images_pinned,
        (notifyql.tenants(0, 0, null, '', null, null)).new_tenant as tenants,
@@ -295,15 +306,17 @@ select notifyql.slot() as slot, null::notifyql.change as change, 'notifyql.chang
        notifyql.scope(0, '', '') as scope
   from notifyql.secret s;
 
--- capture is the row trigger of tables whose tenant column is called tenant_id. Its arguments:
+-- capture is the row trigger of tables whose tenant column is called tenant_id, if no setting shows in their rows. Its
+-- arguments:
 --   0  the watch's id: believed only where that watch is confirmed for the table and the trigger's name
 --   1  the tenant column's name, 2 its attnum, '' and 0 if shared: believed only while the two belong together
 --   3  what is special, or '': p partitioned; x columns are excluded; s or f some column's text depends on settings: s on such
---      as sessions often have, f on others
+--      as sessions often have, f on others. What has p, x or s is captured slowly
 --   4  the attnums of the excluded columns, as '{4,5}', or ''
 --   5  the other settings of the watch, which notifyql.confirm takes as their proof
 --   6  how Postgres describes the tenant column, or the table if shared. Where it does so still, in the language of the
---      session, the two of 1 and 2 belong together. '' if something is special
+--      session, the two of 1 and 2 belong together. '' where the table is captured slowly. 1259 is pg_class: as ::regclass
+--      it would be looked up for each row
 -- Its name is one that no second trigger on the table can have: ' notifyql', or on the partitions of a watched table, which
 -- may have been watched before they were attached, ' notifyql root'. It sorts before other names, and so fires first.
 -- Flag 2 is for a change within another statement, which may log its own row only later, and for a row that this transaction
@@ -314,27 +327,21 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  new_image json;
-  old_image json;
-  done      boolean;
+  images json[];
+  done   boolean;
 begin
-  if to_regclass(concat('notifyql."', TG_ARGV[0], '_', TG_RELID, TG_NAME, '"')) is not null
-     and pg_describe_object('pg_class'::regclass, TG_RELID, TG_ARGV[2]::integer) = TG_ARGV[6] then
-    begin
-      new_image := notifyql.image(new);
-      old_image := notifyql.image(old);
-      if coalesce(pg_column_size(new_image), 0) + coalesce(pg_column_size(old_image), 0) > 268435456 then
-        raise program_limit_exceeded;
-      end if;
-    exception when others or assert_failure then
-      perform notifyql.capture_slowly(TG_RELID, TG_NAME, TG_ARGV, TG_OP, new, old, new.ctid, old.ctid, age(old.xmin),
-                                      coalesce(old.cmax, case when new.xmax = 0 then new.cmin end));
-      return null;
-    end;
-    insert into notifyql.change as c (watch, op, flags, shared, tenant, old_tenant, leaf, old_ctid, new_ctid, old, new)
+  begin
+    images := case when to_regclass(concat('notifyql."', TG_ARGV[0], '_', TG_RELID, TG_NAME, '"')) is not null
+                        and pg_describe_object(1259, TG_RELID, TG_ARGV[2]::integer) = TG_ARGV[6]
+                   then notifyql.image_pair(new, old) end;
+  exception when others or assert_failure then
+    images := null;
+  end;
+  if pg_column_size(images) < 268435456 then
+    insert into notifyql.change as c (watch, op, flags, shared, tenant, old_tenant, leaf, old_ctid, new_ctid, new, old)
     values (TG_ARGV[0]::integer, TG_OP::"char",
             case when pg_trigger_depth() > 1 or age(old.xmin) <= 0 then 2::smallint else 0::smallint end,
-            false, concat(new.tenant_id), concat(old.tenant_id), TG_RELID, old.ctid, new.ctid, old_image, new_image)
+            false, concat(new.tenant_id), concat(old.tenant_id), TG_RELID, old.ctid, new.ctid, images[1], images[2])
     returning notifyql.announce(c) into done;
   elsif to_regclass('notifyql.ready') is not null then
     perform notifyql.capture_slowly(TG_RELID, TG_NAME, TG_ARGV, TG_OP, new, old, new.ctid, old.ctid, age(old.xmin),
@@ -351,33 +358,29 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  new_image json;
-  old_image json;
-  new_tenant text; -- null: nobody
-  old_tenant text;
-  done      boolean;
+  images json[];
+  tenant text; -- null: nobody
+  before text;
+  done   boolean;
 begin
-  if to_regclass(concat('notifyql."', TG_ARGV[0], '_', TG_RELID, TG_NAME, '"')) is not null
-     and pg_describe_object('pg_class'::regclass, TG_RELID, TG_ARGV[2]::integer) = TG_ARGV[6] then
-    begin
-      new_image := notifyql.image(new);
-      old_image := notifyql.image(old);
-      if TG_ARGV[1] <> '' then
-        new_tenant := new_image ->> TG_ARGV[1];
-        old_tenant := old_image ->> TG_ARGV[1];
-      end if;
-      if coalesce(pg_column_size(new_image), 0) + coalesce(pg_column_size(old_image), 0) > 268435456 then
-        raise program_limit_exceeded;
-      end if;
-    exception when others or assert_failure then
-      perform notifyql.capture_slowly(TG_RELID, TG_NAME, TG_ARGV, TG_OP, new, old, new.ctid, old.ctid, age(old.xmin),
-                                      coalesce(old.cmax, case when new.xmax = 0 then new.cmin end));
-      return null;
-    end;
-    insert into notifyql.change as c (watch, op, flags, shared, tenant, old_tenant, leaf, old_ctid, new_ctid, old, new)
+  begin
+    images := case when to_regclass(concat('notifyql."', TG_ARGV[0], '_', TG_RELID, TG_NAME, '"')) is not null
+                        and pg_describe_object(1259, TG_RELID, TG_ARGV[2]::integer) = TG_ARGV[6]
+                        and (TG_ARGV[3] = '' or current_setting('bytea_output') = 'hex' and current_setting('intervalstyle') = 'postgres'
+                                                and strpos('123', current_setting('extra_float_digits')) > 0)
+                   then notifyql.image_pair(new, old) end;
+    if TG_ARGV[1] <> '' then
+      tenant := images[1] ->> TG_ARGV[1];
+      before := images[2] ->> TG_ARGV[1];
+    end if;
+  exception when others or assert_failure then
+    images := null;
+  end;
+  if pg_column_size(images) < 268435456 then
+    insert into notifyql.change as c (watch, op, flags, shared, tenant, old_tenant, leaf, old_ctid, new_ctid, new, old)
     values (TG_ARGV[0]::integer, TG_OP::"char",
             case when pg_trigger_depth() > 1 or age(old.xmin) <= 0 then 2::smallint else 0::smallint end,
-            TG_ARGV[1] = '', new_tenant, old_tenant, TG_RELID, old.ctid, new.ctid, old_image, new_image)
+            TG_ARGV[1] = '', tenant, before, TG_RELID, old.ctid, new.ctid, images[1], images[2])
     returning notifyql.announce(c) into done;
   elsif to_regclass('notifyql.ready') is not null then
     perform notifyql.capture_slowly(TG_RELID, TG_NAME, TG_ARGV, TG_OP, new, old, new.ctid, old.ctid, age(old.xmin),
@@ -465,7 +468,7 @@ as $$
     concat(case when relkind = 'p' then 'p' end, case when exclude <> '{}' then 'x' end, notifyql.needs(tbl)),
     case when exclude <> '{}' then exclude::text else '' end,
     jsonb_build_object('shared', shared, 'type_name', type_name, 'field_name', field_name, 'ignore_rls', ignore_rls)::text,
-    case when relkind = 'p' or exclude <> '{}' or notifyql.needs(tbl) <> '' then ''
+    case when relkind = 'p' or exclude <> '{}' or notifyql.needs(tbl) = 's' then ''
          else pg_describe_object('pg_class'::regclass, tbl, coalesce(tenant_attnum, 0)) end]
     from pg_class where oid = tbl
 $$;
@@ -473,4 +476,4 @@ $$;
 -- row_function is the function of a watch's row trigger.
 create function notifyql.row_function(args text[]) returns regproc
 language sql stable
-as $$ select case when args[2] = 'tenant_id' then 'notifyql.capture' else 'notifyql.capture_any' end::regproc $$;
+as $$ select case when args[2] = 'tenant_id' and args[4] = '' then 'notifyql.capture' else 'notifyql.capture_any' end::regproc $$;

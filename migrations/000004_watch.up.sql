@@ -83,7 +83,7 @@ declare
   result integer;
 begin
   if exists (select from pg_proc p join pg_roles r on r.oid = p.proowner
-              where p.pronamespace = 'notifyql'::regnamespace and p.proname in ('image', 'image_without')
+              where p.pronamespace = 'notifyql'::regnamespace and p.proname in ('image', 'image_pair', 'image_without', 'convert')
                 and (r.rolsuper or r.rolcanlogin or r.rolname = current_user)) then
     raise exception 'cannot watch %: the schema notifyql was restored without the roles that own what is in it', tbl
       using errcode = 'object_not_in_prerequisite_state',

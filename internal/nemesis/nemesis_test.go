@@ -22,7 +22,7 @@ var (
 	seedFlag = flag.Uint64("nemesis.seed", 1, "of the faults, the writers and the subscribers")
 	timeFlag = flag.Duration("nemesis.time", 8*time.Second, "how long to make trouble")
 	binFlag  = flag.String("nemesis.binary", "", "the server to make trouble for (default: built from these sources)")
-	bulkFlag = flag.Int("nemesis.bulk", 0, "rows of one very large transaction; 0: none")
+	bulkFlag = flag.Int("nemesis.bulk", 3000, "rows of one very large transaction; 0: none")
 	logFlag  = flag.String("nemesis.log", "", "folder for the nodes' logs (default: a temporary one)")
 )
 
@@ -70,7 +70,7 @@ func newWorld(t *testing.T, p plan) *world {
 		}
 	}
 	for i := range 2 {
-		n := newNode(t, fmt.Sprintf("node%d", i), newLink(t, w.db.addr()), dir, i)
+		n := newNode(t, fmt.Sprintf("node%d", i), newLink(t, w.db.addr()), dir)
 		w.nodes = append(w.nodes, n)
 		if err := n.start(w.bin); err != nil {
 			t.Fatal(err)
@@ -223,7 +223,7 @@ func round(t *testing.T, p plan, sum *tally) {
 	w.subscribe("sums", "b", Filter{}, false, true)
 	w.subscribe("sums", "c", Filter{}, true, false)
 	if p.bulk > 0 {
-		w.subscribe("items", "bulk", Filter{}, true, false)
+		w.subscribe("items", "bulk", Filter{}, false, false)
 	}
 	w.run(sum)
 }

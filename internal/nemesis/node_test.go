@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -46,12 +47,14 @@ func binary(t testing.TB) string {
 	return bin
 }
 
+var tried atomic.Int64 // ports, of which none is tried twice: runs go on side by side
+
 // freeAddr picks a port that nobody listens on, below those that are handed out for outgoing connections: a node that comes back
 // must find it free.
-func freeAddr(t testing.TB, salt int) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
-	for i := range 1000 {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+(os.Getpid()*13+salt*101+i*7)%9_000))
+	for range 1000 {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+(int64(os.Getpid())*13+tried.Add(1))%9_000))
 		if err != nil {
 			continue
 		}
@@ -62,9 +65,9 @@ func freeAddr(t testing.TB, salt int) string {
 	return ""
 }
 
-func newNode(t testing.TB, name string, database *link, dir string, salt int) *node {
+func newNode(t testing.TB, name string, database *link, dir string) *node {
 	t.Helper()
-	n := &node{name: name, addr: freeAddr(t, salt), database: database}
+	n := &node{name: name, addr: freeAddr(t), database: database}
 	n.clients = newLink(t, n.addr)
 	url := fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", database.addr, dbname)
 	n.env = append(os.Environ(), "DATABASE_URL="+url, "NOTIFYQL_ADDR="+n.addr, "NOTIFYQL_AUTH=trust",

@@ -181,13 +181,12 @@ type follower struct {
 	mu    sync.Mutex
 	ready bool // Next may have something
 
-	last    int    // it has got all up to this change
-	fresh   bool   // it has got nothing yet, and may get the beginning of a batch that was open when it came
-	rows    bool   // it gets rows
-	part    bool   // of a batch: more is to come
-	cursor  string // the newest
-	syncs   int    // how often it may be told where it is
-	overran bool
+	last   int    // it has got all up to this change
+	fresh  bool   // it has got nothing yet, and may get the beginning of a batch that was open when it came
+	rows   bool   // it gets rows
+	part   bool   // of a batch: more is to come
+	cursor string // the newest
+	syncs  int    // how often it may be told where it is
 }
 
 func (f *follower) wake() {

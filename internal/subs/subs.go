@@ -10,13 +10,31 @@
 // A transaction that is only in the log is a stub in the tail. A reader that it concerns reads it from History, page by
 // page, before it goes on; readers of one group share the pages. Other groups go on.
 //
+// # Phases
+//
+// A subscription that begins behind a cursor, or with rows that stand, reads the log up to a place of the node and goes on in the list
+// from there; so does one that the tail has left behind. Its phases are standing (rows), joining (it waits for a place that is
+// not before its own), catching (it reads the log up to that place) and live.
+//
 // # Invariants
 //
-//  1. A reader gets every matching change that was dispatched after Attach returned, once, in dispatch order, until it
-//     is closed or ends with an error.
+//  1. A reader gets every matching change that follows where it began, once, in the order of the history, until it is closed or ends
+//     with an error. One that began now may get before it what of a batch was open then.
 //  2. Whoever appends, or completes what readers wait for, wakes every reader of the group afterwards; a reader clears
 //     its flag before it looks. So no wake is lost.
 //  3. A frame is immutable once it is ready.
+//  4. A live reader's place (at, in) claims what it has got, no more and no less of what matches: with an entry it goes to the entry's
+//     change; behind a stub when the last page of it was given; to the hub's place only when the list has nothing more, no batch
+//     is open (what is in one was dispatched, and is in no list), and the hub's place is not of before what was read: Dispatch
+//     fills the lists first. A cursor that is told in a round is that place, and for readers at that very place only.
+//  5. A reader joins the list at the place up to which it catches up: both are taken under Hub.mu. If a batch of its group is open, that
+//     waits until the batch is sent, so that others get it whole.
+//  6. What is read from the log is used when History has judged it: a page's frames and the place behind them together, or neither.
+//  7. Pages and rows are shared within a group only, where plan and tenants are equal, and under what they were read for: a stub and the
+//     page's number, the places from and to, the query. Nobody gets the first part of rows from one reading and the rest from another.
+//     A page that is given up is no page that somebody who comes later may find.
+//  8. What waits for a slow consumer is bounded: a page, and of rows SnapshotBytes. Reading waits for the one who is served; the others
+//     read for themselves.
 //
 // # Who runs with whom
 //

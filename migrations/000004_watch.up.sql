@@ -226,6 +226,7 @@ declare
   tenant record;  -- the tenant's column
   hidden smallint[];
   wrong  text;
+  unseen text;
   watch_id integer;
   args   text[];
   part   regclass;
@@ -239,14 +240,18 @@ begin
   end if;
 
   shared := coalesce(shared, false);
-  select null::smallint as attnum, null::regtype as type into tenant;
+  select null::smallint as attnum, null::regtype as type, false as virtual into tenant;
   if not shared then
-    select a.attnum, a.atttypid::regtype as type into tenant
+    select a.attnum, a.atttypid::regtype as type, a.attgenerated = 'v' as virtual into tenant
       from pg_attribute a where a.attrelid = tbl and a.attname = watch.tenant_column and a.attnum > 0 and not a.attisdropped;
     if not found then
       raise exception 'cannot watch %: it has no tenant column %', tbl, coalesce(quote_ident(tenant_column), 'null')
         using errcode = 'undefined_column',
               hint = 'Name it with tenant_column => ''…'', or show every row to every tenant with shared => true.';
+    end if;
+    if tenant.virtual then
+      raise exception 'cannot watch %: its tenant column % is a virtual generated column, whose value no trigger sees', tbl, quote_ident(tenant_column)
+        using errcode = 'feature_not_supported', hint = 'Make it a stored one: generated always as (…) stored.';
     end if;
     if tenant.type not in ('smallint', 'integer', 'bigint', 'numeric', 'text', 'varchar', 'name', 'uuid') then
       raise exception 'cannot watch %: its tenant column % is of type %', tbl, quote_ident(tenant_column), tenant.type
@@ -267,6 +272,13 @@ begin
   if tenant.attnum = any (hidden) then
     raise exception 'cannot exclude %: it is the tenant column', quote_ident(tenant_column)
       using errcode = 'invalid_parameter_value', hint = 'Every subscriber knows its tenant: leave it in.';
+  end if;
+
+  select string_agg(quote_ident(a.attname), ', ' order by a.attnum) into unseen
+    from pg_attribute a where a.attrelid = tbl and a.attgenerated = 'v' and a.attnum <> all (hidden);
+  if unseen is not null then
+    raise warning 'watching %: left out is %, as a virtual generated column, whose value no trigger sees', tbl, unseen
+      using hint = 'Make it a stored one, or exclude it.';
   end if;
 
   watch_id := notifyql.reserve(tbl);

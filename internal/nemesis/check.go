@@ -173,7 +173,8 @@ func (c *one) run() {
 			c.begin()
 		case Initial:
 			c.initial(n)
-		case Synced:
+		case Synced: // all of what a batch said would go on, too
+			c.open = 0
 			if c.synced.IsZero() {
 				c.synced = n.At
 			}

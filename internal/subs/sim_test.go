@@ -257,7 +257,7 @@ func (s *sim) settle() {
 	s.faults = simFaults{}
 	var buf []simMove
 	for rounds, steps := 0, 0; s.err == nil && rounds < 25; steps++ {
-		if steps == 20_000 {
+		if steps == 5_000 {
 			s.fail("it never comes to rest")
 		}
 		if buf = s.moves(buf[:0]); len(buf) > 0 {

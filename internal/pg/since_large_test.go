@@ -252,7 +252,7 @@ func TestSinceOverAnEmptyDay(t *testing.T) {
 	c.spot(t)
 	c.learn(t)
 	places := c.follow(t, c.at(c.spots[0]), c.at(c.spots[1]), seven)
-	if pages := len(places) - 4; pages > 2 {
+	if pages := len(places) - 4; pages > 20 { // 1 or 2, or more where a page's time ends it; tick by tick it would be 86,400
 		t.Errorf("it took %d pages", pages)
 	}
 }

@@ -40,6 +40,12 @@ func (w *writer) values(c *Column, vs ...Value) {
 		if i > 0 {
 			w.write(", ")
 		}
+		if c.Class == Enum {
+			// Read by the type's input function, not cast from text: a cast may be somebody's function.
+			w.args = append(w.args, vs[i].text)
+			w.write("$", strconv.Itoa(len(w.args)), "::", c.cast())
+			continue
+		}
 		w.parameter(vs[i].text)
 		if t := c.cast(); t != "" {
 			w.write("::", t)
@@ -125,6 +131,9 @@ func (c *Column) operand() string {
 		// JSON's null counts as NULL: an image does not tell them apart.
 		return "nullif(" + name + ", 'null')"
 	}
+	if t := c.ofDomains(); t != "" {
+		return name + "::" + t
+	}
 	return name
 }
 
@@ -136,7 +145,19 @@ func (c *Column) cast() string {
 	case Int:
 		return "int8"
 	}
+	if t := c.ofDomains(); t != "" {
+		return t
+	}
 	return typeName(c.below)
+}
+
+// ofDomains is the type of an array of a domain's values without the domain, whose constraints run somebody's functions; empty for
+// any other type.
+func (c *Column) ofDomains() string {
+	if c.Class != Array || c.Elem.below == c.Elem.Type {
+		return ""
+	}
+	return typeName(c.Elem.below) + "[]"
 }
 
 func typeName(t *catalog.Type) string {

@@ -173,10 +173,15 @@ func TestHostileDocuments(t *testing.T) {
 	}
 	for name, doc := range hostile {
 		query := doc(8_000)
-		start := time.Now()
-		_, errs := s.Subscribe(Request{Query: query}, tenantA)
-		if d := time.Since(start); d > 3*time.Second {
-			t.Errorf("%s: %d bytes took %s to refuse", name, len(query), d)
+		var errs []byte
+		quickest := time.Hour // of a few tries, since others use the machine as well
+		for tries := 0; quickest > 3*time.Second && tries < 5; tries++ {
+			start := time.Now()
+			_, errs = s.Subscribe(Request{Query: query}, tenantA)
+			quickest = min(quickest, time.Since(start))
+		}
+		if quickest > 3*time.Second {
+			t.Errorf("%s: %d bytes took at least %s to refuse", name, len(query), quickest)
 		}
 		if len(errs) > 100_000 {
 			t.Errorf("%s: %d bytes of errors", name, len(errs))

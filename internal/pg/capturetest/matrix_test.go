@@ -143,7 +143,10 @@ func versions(t *testing.T) map[string]*localpg.Server {
 func TestMatrix(t *testing.T) {
 	t.Parallel()
 	for version, server := range versions(t) {
-		for _, s := range shapes {
+		for i, s := range shapes {
+			if server != nil && i%3 != 0 { // what another version does otherwise shows in some of them; make matrix has all
+				continue
+			}
 			t.Run(version+" "+s.name, func(t *testing.T) {
 				t.Parallel()
 				db := newDB(t, server)

@@ -54,7 +54,7 @@ func TestStart(t *testing.T) {
 			query: `subscription { ordersBatch(initial: true, where: {status: {in: [paid, in_transit]}, note: {isNull: false}}, limit: 10, orderBy: [{createdAt: DESC}, {amount: ASC_NULLS_FIRST}, {note: DESC_NULLS_LAST}]) { synced } }`, id: two,
 			want: subs.Start{Rows: &change.Query{
 				Watch: 1, Tenants: two.Tenants, Limit: 10,
-				Where: `(not (("note" is null)) and "status" in ($1::text::"public"."order_status", $2::text::"public"."order_status"))`, Args: []any{"paid", "in transit"},
+				Where: `(not (("note" is null)) and "status" in ($1::"public"."order_status", $2::"public"."order_status"))`, Args: []any{"paid", "in transit"},
 				OrderBy: []change.OrderBy{
 					{Column: "created_at", Descending: true, NullsFirst: true}, {Column: "amount", NullsFirst: true}, {Column: "note", Descending: true}, {Column: "id"},
 				},

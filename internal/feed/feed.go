@@ -6,7 +6,11 @@
 // and hands on what comes out before it gives the next one.
 package feed
 
-import "github.com/notifyql/notifyql/internal/change"
+import (
+	"time"
+
+	"github.com/notifyql/notifyql/internal/change"
+)
 
 // Input is what happens to a node: Opened, Notified, Swept, SweepFailed, Expired, Lost, Beat, Ticked or Joining.
 type Input interface{ input() }
@@ -24,6 +28,9 @@ type Opened struct {
 	Tick change.Tick
 	Done []change.Mark
 
+	// Mode is the row on the mode as Snapshot sees it.
+	Mode ModeRow
+
 	// Gone says that the server has begun another life, of which Enter was told, and has lost some of what Enter's place stands
 	// for. The node goes on from Snapshot, and the driver ends all subscriptions, as after Expired.
 	Gone bool
@@ -33,10 +40,15 @@ type Opened struct {
 // not the slice.
 type Notified struct{ Notices []Notice }
 
-// Notice is one notification: a change, or a marker. A marker without an XID is of a transaction that could not be read.
+// Notice is one notification: a change, a marker, or an announcement. A marker without an XID is of a transaction that could
+// not be read.
 type Notice struct {
 	Change change.Change // with Marker: only XID and Topic are set, and Tenant if one tenant only is meant
 	Marker bool          // a change of the transaction is in the log, not here
+
+	// Announced, if not nil, says that from here on the stream is in this mode; nothing else is set. One to Busy with the
+	// Number 0 is not the leader's: a writer found the leader gone, and others may have been silent before it.
+	Announced *ModeRow
 }
 
 // Swept answers the action Sweep: the log rows visible in Snapshot and not in From, as transactions.
@@ -76,9 +88,16 @@ type Lost struct{}
 // Beat says that it is time for a heartbeat; once a second is meant. It carries what one cheap statement says:
 //
 //	select s.last_value, pg_current_snapshot() from notifyql.change_seq s
+//
+// and, where there are modes, what came of a try to lock in shared mode what the leader holds.
 type Beat struct {
 	LastSeq  int64           // newest seq given out, whether committed or not
 	Snapshot change.Snapshot // of that statement
+	Number   int64           // of the row on the mode, as Snapshot sees it
+
+	// Free says that the lock was granted, after Snapshot was taken (and released at once): nobody keeps the writers from being
+	// silent.
+	Free bool
 }
 
 // Ticked answers the action Tick, whether a tick was made or not. If not, the driver has waited before it says this.
@@ -110,6 +129,7 @@ type Sweep struct {
 	ID   int
 	From change.Frontier // a copy, the driver's own
 	Era  change.Era
+	Wait time.Duration // so long the driver waits before it begins
 }
 
 // Reopen asks for a new listener connection: the present one has missed something. The driver closes it, says Lost, and

@@ -15,7 +15,7 @@ func (s State) String() string {
 	return [...]string{"starting", "listening", "sweeping", "down"}[s]
 }
 
-// Stats are a Machine's counters. All but State and what follows it only grow.
+// Stats are a Machine's counters. All but Mode and what follows it only grow.
 type Stats struct {
 	Dispatched   uint64 // transactions and parts of transactions
 	Changes      uint64 // in those, but for what only the log has
@@ -25,7 +25,10 @@ type Stats struct {
 	Sweeps       uint64 // asked for
 	SweepsFailed uint64
 	Expired      uint64 // sweeps that came too late: what they were to find was dropped from the log
+	Ignored      uint64 // notices dropped because the stream is busy
+	Deserted     uint64 // times that it went busy although the leader had not announced it
 
+	Mode     Mode
 	State    State
 	Open     bool // a transaction has been dispatched in part, and more of it may come
 	Held     int  // notices that wait for a sweep

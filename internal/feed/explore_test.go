@@ -128,15 +128,16 @@ func (s sim) key(b []byte) []byte {
 	set := func(m map[change.XID]struct{}) { xids(slices.Sorted(maps.Keys(m))) }
 
 	b = s.w.AppendKey(b)
-	num(int(s.conn), s.pos, s.sub, s.sweep.id)
-	flag(s.dead, s.reopen, s.sweep.read, s.sweep.late, s.beatRead)
+	num(int(s.conn), s.pos, s.sub, machineOf(s.m).sweep.id-s.sweep.id)
+	flag(s.sweep.id != 0, s.dead, s.reopen, s.sweep.read, s.sweep.late, s.beatRead, s.tried)
 	snap(s.sweep.snap)
 	frontier(&s.sweep.from)
 	for _, t := range s.sweep.txns {
 		num(int(t.XID))
 	}
 	if s.beatRead {
-		num(int(s.beat.LastSeq))
+		num(int(s.beat.LastSeq), int(s.beat.Number))
+		flag(s.beat.Free)
 		snap(s.beat.Snapshot)
 	}
 	num(int(s.now.Sub(s.received)), s.faults.drops, s.faults.deaths, s.faults.failures, s.faults.beats, s.faults.expiries)
@@ -152,8 +153,10 @@ func (s sim) key(b []byte) []byte {
 	flag(m.started, m.up, m.debt, m.sweep.barrier, m.sweep.void, m.sweep.watch, m.reopening)
 	set(m.late)
 	set(m.sweep.found)
-	num(len(m.held), m.sweep.id, int(m.sweep.open), int(m.lastSeq), int(m.sweptSeq), int(m.sweep.lastSeq))
-	num(int(s.now.Sub(m.sweptAt)), int(s.now.Sub(m.sweep.began)), int(s.now.Sub(m.quiet)))
+	num(len(m.held), int(m.sweep.open), int(m.lastSeq), int(m.sweptSeq), int(m.sweep.lastSeq))
+	num(int(s.now.Sub(m.sweptAt)), int(s.now.Sub(m.sweep.began)), int(s.now.Sub(m.heard)))
+	num(int(m.mode), int(m.number)) // not how long sweeps wait: here there is no time
+	flag(m.early != nil, m.behind)
 	for _, n := range m.held {
 		num(int(n.Change.XID), int(n.Change.Seq))
 	}

@@ -11,9 +11,14 @@ import (
 // is away it is what goes on delivering.
 func (m *Machine) beat(now time.Time, in Beat) {
 	m.lastSeq = in.LastSeq
-	if len(m.late) > 0 && now.Sub(m.quiet) >= m.limits.halfOpen {
-		m.missed("nothing comes over it although the log moved")
+	if in.Free && m.started && m.mode == Quiet && in.Number >= m.number { // with a lower one it was read before the newest announcement
+		m.deserted()
 	}
+	behind := in.Number > m.number
+	if (len(m.late) > 0 || m.behind && behind) && now.Sub(m.heard) >= m.limits.halfOpen {
+		m.missed("nothing comes over it although the log moved or the mode changed")
+	}
+	m.behind = behind
 	if m.started && m.check == nil && m.sweep.id == 0 && !(m.debt && m.up) && m.moved(now, in) {
 		m.begin(now, sweep{watch: m.up})
 	}
@@ -36,7 +41,7 @@ func (m *Machine) await(now time.Time, found map[change.XID]struct{}) {
 	if len(found) == 0 {
 		return
 	}
-	m.quiet = now
+	m.heard = now
 	if m.late == nil {
 		m.late = found
 		return
@@ -50,8 +55,7 @@ func (m *Machine) await(now time.Time, found map[change.XID]struct{}) {
 
 // confirm takes note of the notices that came. Notifications come in commit order: one of a transaction that the frontier's
 // snapshot does not see comes after those of all that it sees, the awaited ones among them.
-func (m *Machine) confirm(now time.Time, ns []Notice) {
-	m.quiet = now
+func (m *Machine) confirm(ns []Notice) {
 	if len(m.late) == 0 && len(m.sweep.found) == 0 {
 		return
 	}

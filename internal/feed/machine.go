@@ -15,13 +15,16 @@ type limits struct {
 	halfOpen    time.Duration // a connection that owes notifications and is silent for so long is dead
 	beside      int           // transactions dispatched beside the newest tick before another is asked for
 	idle        time.Duration // between heartbeats' sweeps while only strangers write to the cluster
+	shortest    time.Duration // that a sweep of a busy stream waits after the one before
+	longest     time.Duration
 }
 
 // Machine decides what is dispatched, in which order, and once. See the package comment for who may call it.
 //
 // Received notifications meet one of three states. At rest they are dispatched as they come. With a debt, something is
 // missing that a sweep will find and that must go first: they are dropped, since a sweep begun later finds them too.
-// While that sweep, the barrier, is under way they are held: it may have begun before they were committed.
+// While that sweep, the barrier, is under way they are held: it may have begun before they were committed. All that is of the
+// quiet mode. In the busy one notifications are dropped, but for the announcement that ends it, and sweep follows sweep.
 type Machine struct {
 	limits  limits
 	f       change.Frontier
@@ -34,6 +37,12 @@ type Machine struct {
 	sweep   sweep
 	sweeps  int // the ID given last
 
+	mode   Mode
+	number int64         // of the newest announcement, or of the row when the listener was Opened
+	early  *ModeRow      // announced before the first Opened
+	pause  time.Duration // before the next sweep of a busy stream
+	behind bool          // the newest Beat knew of an announcement that has not come
+
 	held      []Notice // while sweep.barrier, and until there is a frontier
 	heldBytes int
 
@@ -42,7 +51,7 @@ type Machine struct {
 	sweptAt  time.Time // when that was
 
 	late      map[change.XID]struct{} // dispatched by a heartbeat's sweep, the notification not here yet; the frontier's snapshot sees them
-	quiet     time.Time               // when a notification came last, or late grew
+	heard     time.Time               // when a notification came last, or late grew
 	reopening bool                    // Reopen is asked for
 
 	ticking bool // a Tick is asked for
@@ -67,6 +76,8 @@ type sweep struct {
 	found   map[change.XID]struct{} // by it, if watch, the notification not here yet
 	lastSeq int64                   // as known when it began
 	began   time.Time
+	wait    time.Duration // before it begins
+	finds   bool          // there was something in its answer
 }
 
 // New returns a machine that waits for its first Opened.
@@ -79,6 +90,8 @@ func New() *Machine {
 		late:        1_000,
 		halfOpen:    500 * time.Millisecond,
 		idle:        10 * time.Second,
+		shortest:    time.Millisecond,
+		longest:     20 * time.Millisecond,
 	}}
 }
 
@@ -120,6 +133,8 @@ func (m *Machine) ask(now time.Time) {
 		case m.debt && m.up:
 			m.debt = false
 			m.begin(now, sweep{barrier: true})
+		case m.mode == Busy:
+			m.begin(now, sweep{wait: m.pause})
 		case m.f.Len() > m.limits.frontier, m.ticked, m.joining > m.joined:
 			m.begin(now, sweep{watch: m.up})
 		}
@@ -139,12 +154,13 @@ func (m *Machine) tick() {
 }
 
 func (m *Machine) opened(in Opened) {
-	m.up, m.reopening, m.check = true, false, nil
+	m.up, m.reopening, m.behind, m.check = true, false, false, nil
 	if m.started && !in.Gone {
 		if m.pos != nil { // cursors that are given out before this are of the era before
 			m.pos.Enter(m.era)
 		}
 		m.connectionGone()
+		m.enterMode(in.Mode)
 		return
 	}
 	m.f, m.pos = change.NewFrontier(in.Snapshot), nil
@@ -156,8 +172,14 @@ func (m *Machine) opened(in Opened) {
 		m.late, m.sweep, m.debt = nil, sweep{}, false
 	}
 	m.started = true
+	m.enterMode(in.Mode)
+	if m.early != nil {
+		m.announced(*m.early)
+		m.early = nil
+	}
 	m.receive(m.release())
 }
+
 
 // Enter says in which era the database is, before the listener is Opened there. If it is another one than that in which the
 // frontier was made, Enter returns the place that stands for all that was dispatched, or nil where there was none: the driver looks
@@ -202,18 +224,55 @@ func (m *Machine) owe() {
 	m.stats.LeftToSweep += uint64(len(m.release()))
 }
 
+// notified takes the announcements out of the notices, so that whatever becomes of these no announcement is lost.
 func (m *Machine) notified(now time.Time, ns []Notice) {
-	switch {
-	case m.started && !m.up:
+	if m.started && !m.up {
 		return
+	}
+	m.heard = now
+	for len(ns) > 0 {
+		n := 0
+		for n < len(ns) && ns[n].Announced == nil {
+			n++
+		}
+		if n == len(ns) {
+			m.changed(ns)
+			return
+		}
+		r, before := *ns[n].Announced, ns[:n]
+		if r.Number == 0 && r.Mode == Busy {
+			before = m.withoutLast(before)
+		}
+		m.changed(before)
+		m.announced(r)
+		ns = ns[n+1:]
+	}
+}
+
+// withoutLast leaves the last transaction to the sweep: it found the leader gone, and may have gone on behind silent ones. If it
+// were begun here, its rest would have to come before them.
+func (m *Machine) withoutLast(ns []Notice) []Notice {
+	n := len(ns)
+	for n > 0 && ns[n-1].Change.XID == ns[len(ns)-1].Change.XID {
+		n--
+	}
+	m.stats.Ignored += uint64(len(ns) - n)
+	return ns[:n]
+}
+
+// changed takes notices of changes.
+func (m *Machine) changed(ns []Notice) {
+	m.confirm(ns)
+	switch {
+	case !m.started:
+		m.hold(ns)
+	case m.mode == Busy:
+		m.stats.Ignored += uint64(len(ns))
 	case m.debt:
-		m.confirm(now, ns)
 		m.stats.LeftToSweep += uint64(len(ns))
-	case !m.started || m.sweep.barrier:
-		m.confirm(now, ns)
+	case m.sweep.barrier:
 		m.hold(ns)
 	default:
-		m.confirm(now, ns)
 		m.receive(ns)
 	}
 }

@@ -28,7 +28,8 @@ type node struct {
 	dead      bool // half-open: nothing comes any more, and nobody says so
 	reopen    bool // the machine wants a new connection
 	sweep     asked
-	beatRead  bool
+	beatRead  bool // the heartbeat's statement has its snapshot
+	tried     bool // and has tried K
 	beat      Beat
 	now       time.Time
 	received  time.Time // a notification
@@ -66,13 +67,18 @@ type asked struct {
 // budget bounds what is not bound to happen.
 type budget struct{ drops, deaths, failures, beats, expiries int }
 
-// driverBugs are bugs of a driver, for the test of the oracle.
+// driverBugs are bugs of a driver, and of the database's part, for the test of the oracle.
 type driverBugs struct {
+	modes mvcctest.ModeBugs
+
 	snapshotFirst bool // the snapshot is taken before LISTEN
 	snapshotLater bool // the sweep's rows are read in one statement, its snapshot taken in a later one
 	unverified    bool // in another era it is not looked whether what was dispatched is still there
 	notRewound    bool // in another era what the frontier's snapshot saw counts as dispatched, whoever has the xid now
 	runningUnread bool // the sweep does not read the transactions that the frontier's snapshot saw running
+	noModeRow     bool // the row on the mode is not read
+	neverTries    bool // K is not tried
+	triesFirst    bool // K is tried before the snapshot is taken
 }
 
 func newNode(w *mvcctest.World, m stepper, faults budget) *node {
@@ -96,7 +102,8 @@ const (
 	mDrop    = 'D'
 	mDie     = 'H' // half-open from here
 	mFail    = 'F'
-	mPulse   = 'P' // the heartbeat's statement runs
+	mPulse   = 'P' // the heartbeat's statement takes its snapshot
+	mTry     = 'y' // and tries K
 	mExpire  = 'E' // the sweep's statement that says that the log was emptied runs
 )
 
@@ -109,8 +116,11 @@ func (n *node) moves(out []move) []move {
 		out = append(out, move{mOpen, 0})
 	case open:
 		if !n.dead {
-			for k := 1; k <= min(n.w.Waiting(n.pos, n.sub), 3); k++ {
-				out = append(out, move{mReceive, k})
+			waiting, first := n.w.Waiting(n.pos, n.sub), len(out)
+			for k := 1; k <= waiting && len(out) < first+3; k++ {
+				if n.together(k) {
+					out = append(out, move{mReceive, k})
+				}
 			}
 			if n.faults.deaths > 0 {
 				out = append(out, move{mDie, 0})
@@ -139,7 +149,9 @@ func (n *node) moves(out []move) []move {
 			out = append(out, move{mExpire, 0})
 		}
 	}
-	if n.beatRead {
+	if n.beatRead && !n.tried {
+		out = append(out, move{mTry, 0})
+	} else if n.beatRead {
 		out = append(out, move{mBeat, 0})
 	} else if n.faults.beats > 0 {
 		out = append(out, move{mPulse, 0})
@@ -177,7 +189,14 @@ func (n *node) do(mv move) {
 		n.sweep = asked{id: n.sweep.id, read: true, late: true, snap: n.w.Snapshot()}
 	case mPulse:
 		n.faults.beats--
-		n.beatRead, n.beat = true, Beat{LastSeq: n.w.LastSeq(), Snapshot: n.w.Snapshot()}
+		n.beatRead, n.tried = true, !n.w.Modes.On
+		n.beat = Beat{LastSeq: n.w.LastSeq(), Snapshot: n.w.Snapshot(), Number: n.w.Mode().Number, Free: n.w.Free()}
+	case mTry:
+		n.tried = true
+		if !n.bugs.triesFirst {
+			n.beat.Free = n.w.Free()
+		}
+		n.beat.Free = n.beat.Free && !n.bugs.neverTries
 	case mBeat:
 		n.beatRead = false
 		n.now = n.now.Add(time.Second)
@@ -231,6 +250,9 @@ func (n *node) open() {
 		n.oracle.start(n.w, snap)
 	}
 	in := Opened{Snapshot: snap, Gone: n.gone}
+	if !n.bugs.noModeRow {
+		in.Mode = modeRow(n.w.ModeAt(snap))
+	}
 	if tick := n.w.NewestTick(snap); tick != nil {
 		in.Tick, in.Done = *tick, marksSince(n.w, snap, tick)
 	}
@@ -247,14 +269,39 @@ func marksSince(w *mvcctest.World, snap change.Snapshot, tick *change.Tick) (don
 	return done
 }
 
+func modeRow(r mvcctest.ModeRow) ModeRow {
+	if r.Busy {
+		return ModeRow{Busy, r.Number}
+	}
+	return ModeRow{Quiet, r.Number}
+}
+
+// together reports whether after so many notices none is missing of a transaction that goes on to say that the leader is gone:
+// they are taken to come together up to there.
+func (n *node) together(count int) bool {
+	pos, sub := n.pos, n.sub+count
+	for ; pos < len(n.w.Queue); pos++ {
+		have := len(n.w.Txs[n.w.Queue[pos]].Notices)
+		if sub < have {
+			return sub == 0 || sub >= n.w.Txs[n.w.Queue[pos]].Told()
+		}
+		sub -= have
+	}
+	return true
+}
+
 func (n *node) receive(count int) {
 	var ns []Notice
 	for ; count > 0; count-- {
 		t := &n.w.Txs[n.w.Queue[n.pos]]
 		note := t.Notices[n.sub]
-		if note.Marker {
+		switch {
+		case note.Says:
+			r := modeRow(note.Mode)
+			ns = append(ns, Notice{Announced: &r})
+		case note.Marker:
 			ns = append(ns, Notice{Change: change.Change{XID: t.XID}, Marker: true})
-		} else {
+		default:
 			ns = append(ns, Notice{Change: n.w.Change(note.Seq)})
 		}
 		if n.sub++; n.sub == len(t.Notices) {
@@ -328,7 +375,7 @@ func (n *node) expire() {
 func (n *node) emit(in Input) {
 	txns, acts := n.m.Step(n.now, in)
 	if n.trace != nil {
-		n.trace("    %s", n.m.Stats().State)
+		n.trace("    %s, %s", n.m.Stats().State, n.m.Stats().Mode)
 	}
 	for _, t := range txns {
 		if n.trace != nil {
@@ -365,6 +412,15 @@ func (n *node) emit(in Input) {
 		}
 	}
 }
+
+// sweeps reports whether the sweep is one of a busy stream, which has no end, and nothing waits for it.
+func (n *node) sweeps() bool {
+	m := machineOf(n.m)
+	return n.sweep.id != 0 && m.mode == Busy && !m.debt && !m.sweep.barrier && m.joining == m.joined && !m.ticked && !m.sweep.tick
+}
+
+// inMode reports whether the node is in the mode that the stream is in, when all has come to rest.
+func (n *node) inMode() bool { return n.w.Free() == (n.m.Stats().Mode == Busy) }
 
 // slow reports whether the connection looks dead: notifications are due, and none came for long.
 func (n *node) slow(in Input) bool {

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,10 @@ func schedule(m stepper, seed uint64, bugs driverBugs, trace func(string, ...any
 	s := newSim(m, mood.writers(r), mood.faults)
 	s.faults.expiries = rand.New(rand.NewPCG(seed, 4)).IntN(4) / 2
 	s.bugs, s.trace = bugs, trace
+	if modes := rand.New(rand.NewPCG(seed, 6)); bugs.modes != (mvcctest.ModeBugs{}) || modes.IntN(2) == 0 {
+		s.w.Modes = newModes(modes, s.w)
+		s.w.Modes.Bugs = bugs.modes
+	}
 	var buf []move
 	for n := mood.length; n > 0 && s.err == nil; n-- {
 		if buf = s.moves(buf[:0]); len(buf) == 0 {
@@ -63,6 +68,20 @@ func schedule(m stepper, seed uint64, bugs driverBugs, trace func(string, ...any
 	}
 	s.settle()
 	return s.err
+}
+
+// newModes is a database with modes, and with some writers that prepare.
+func newModes(r *rand.Rand, w *mvcctest.World) mvcctest.Modes {
+	m := mvcctest.Modes{On: true}
+	m.Faults = mvcctest.ModeFaults{Cycles: 1 + r.IntN(3), Crashes: r.IntN(3), Losses: r.IntN(2), Strangers: r.IntN(2) * r.IntN(3)}
+	if r.IntN(3) == 0 {
+		for i := range w.Writers {
+			for k := range w.Writers[i].Plans {
+				w.Writers[i].Plans[k].Prepare = r.IntN(3) == 0
+			}
+		}
+	}
+	return m
 }
 
 // sim is one node and the writers of its database.
@@ -76,6 +95,8 @@ func newSim(m stepper, writers []mvcctest.Writer, faults budget) sim {
 const (
 	mWrite  = 'w' // writer n does its next thing
 	mVictim = 'v' // writer n is rolled back, to end a deadlock
+	mMode   = 'm' // the leader or a stranger does n
+	mMayDo  = 'M' // and need not
 )
 
 // moves lists what can happen next.
@@ -87,7 +108,18 @@ func (s sim) moves(out []move) []move {
 			out = append(out, move{mVictim, i})
 		}
 	}
-	return s.node.moves(out)
+	return s.node.moves(modeMoves(s.w, out))
+}
+
+func modeMoves(w *mvcctest.World, out []move) []move {
+	w.ModeMoves(func(mv mvcctest.ModeMove, must bool) {
+		if must {
+			out = append(out, move{mMode, int(mv)})
+		} else {
+			out = append(out, move{mMayDo, int(mv)})
+		}
+	})
+	return out
 }
 
 func (s sim) do(mv move) {
@@ -99,6 +131,8 @@ func (s sim) do(mv move) {
 		s.w.Step(mv.n)
 	case mVictim:
 		s.w.Victim(mv.n)
+	case mMode, mMayDo:
+		s.w.DoMode(mvcctest.ModeMove(mv.n))
 	default:
 		s.node.do(mv)
 	}
@@ -106,7 +140,7 @@ func (s sim) do(mv move) {
 
 // settle lets everything end: no more faults, every writer to its end, the heart beating until nothing is left to do.
 func (s sim) settle() {
-	s.faults = budget{}
+	s.faults, s.w.Modes.Still = budget{}, true
 	var buf []move
 	const (
 		idleBeats = 12 // a second each: beyond the time between sweeps of an idle log
@@ -114,12 +148,21 @@ func (s sim) settle() {
 	)
 	for n := 0; s.err == nil; {
 		buf = s.moves(buf[:0])
+		if s.sweeps() {
+			buf = slices.DeleteFunc(buf, func(mv move) bool { return mv.kind == mRead || mv.kind == mAnswer })
+		}
 		if len(buf) > 0 {
 			s.do(buf[0])
 			continue
 		}
 		if n++; n > beats || n > idleBeats && s.atRest() {
 			break
+		}
+		if s.sweep.id != 0 {
+			if !s.sweep.read {
+				s.do(move{mRead, 0})
+			}
+			s.do(move{mAnswer, 0})
 		}
 		s.do(move{mPulse, 0})
 	}
@@ -133,7 +176,7 @@ func (s sim) settle() {
 
 func (s sim) atRest() bool {
 	st := s.m.Stats()
-	return st.State == Listening && st.Held == 0 && st.Frontier == 0 && s.sweep.id == 0
+	return st.State == Listening && st.Held == 0 && st.Frontier == 0 && (s.sweep.id == 0 || s.sweeps()) && s.inMode()
 }
 
 // mood is what the schedules of a seed have much of.
@@ -157,6 +200,7 @@ func newMood(r *rand.Rand) *mood {
 		m.weights[rare[k]] = 1
 	}
 	m.weights[mWrite] += 8
+	m.weights[mMode] += 4
 	return m
 }
 
@@ -199,6 +243,9 @@ func (s sim) describe(mv move) string {
 		if wr.Tx < 0 {
 			return fmt.Sprintf("writer %d begins %d", mv.n, s.w.Next)
 		}
+		if s.w.Untried(mv.n) {
+			return fmt.Sprintf("writer %d tries K", mv.n)
+		}
 		p, t := wr.Plans[wr.Done], &s.w.Txs[wr.Tx]
 		switch {
 		case mv.kind == mVictim || p.Abort && wr.PC == len(p.Ops):
@@ -209,13 +256,15 @@ func (s sim) describe(mv move) string {
 			return fmt.Sprintf("writer %d queues the notifications of %d", mv.n, t.XID)
 		}
 		return fmt.Sprintf("writer %d commits %d: %v", mv.n, t.XID, t.Seqs)
+	case mMode, mMayDo:
+		return mvcctest.ModeMove(mv.n).String()
 	case mRead:
 		return fmt.Sprintf("sweep reads under %v", s.w.Snapshot())
 	}
 	return map[byte]string{
 		mListen: "LISTEN", mOpen: "listener is open", mReceive: fmt.Sprintf("%d notices arrive", mv.n),
 		mAnswer: "sweep answers", mBeat: "heart beats", mClose: "connection is closed as asked", mDrop: "connection is lost",
-		mDie: "connection is half-open", mFail: "sweep fails", mPulse: "heartbeat reads",
+		mDie: "connection is half-open", mFail: "sweep fails", mPulse: "heartbeat reads", mTry: "heartbeat tries K",
 		mExpire: fmt.Sprintf("sweep finds the log emptied, under %v", s.w.Snapshot()),
 	}[mv.kind]
 }

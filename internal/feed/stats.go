@@ -39,6 +39,7 @@ type Stats struct {
 // Stats returns the counters as they are. Like Step, it is the owner's to call.
 func (m *Machine) Stats() Stats {
 	s := m.stats
+	s.Mode = m.mode
 	s.Held, s.Frontier = len(m.held), m.f.Len()
 	if m.pos != nil {
 		s.Beside = m.pos.Len()

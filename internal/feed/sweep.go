@@ -16,7 +16,7 @@ func (m *Machine) begin(now time.Time, s sweep) {
 	s.ticket, s.tick, m.ticked = m.joining, m.ticked, false
 	m.sweep = s
 	m.stats.Sweeps++
-	m.acts = append(m.acts, Sweep{ID: s.id, From: m.f.Clone(), Era: m.era})
+	m.acts = append(m.acts, Sweep{ID: s.id, From: m.f.Clone(), Era: m.era, Wait: s.wait})
 }
 
 // swept dispatches what the sweep found and the frontier has not got by now, and with its last part folds the frontier.
@@ -24,6 +24,7 @@ func (m *Machine) swept(now time.Time, in Swept) {
 	if in.ID == 0 || in.ID != m.sweep.id {
 		return
 	}
+	m.sweep.finds = m.sweep.finds || len(in.Txns) > 0
 	if in.More {
 		m.long()
 	}
@@ -37,6 +38,7 @@ func (m *Machine) swept(now time.Time, in Swept) {
 	}
 	s := m.sweep
 	m.sweep = sweep{}
+	m.pace(s.finds, now.Sub(s.began)-s.wait)
 	if s.void {
 		return
 	}

@@ -89,7 +89,7 @@ func (w *World) MayDrop(seq int64) bool {
 			continue
 		}
 		t := &w.Txs[w.Log[s-1].Tx]
-		if t.State == Running || t.State == Queued || !newest.Snapshot.Sees(t.XID) {
+		if t.State == Running || t.State == Queued || t.State == Prepared || !newest.Snapshot.Sees(t.XID) {
 			return false
 		}
 	}
@@ -101,7 +101,7 @@ func (w *World) Standing() change.Standing {
 	return change.Standing{Era: w.Era, Now: w.Snapshot(), Dropped: w.Dropped}
 }
 
-// Crash ends all that runs, and loses commits beyond the first keep, or as many as were durable. Their xids and seqs are
+// Crash ends all that runs and is not prepared, and loses commits beyond the first keep, or as many as were durable. Their xids and seqs are
 // given out again. It returns the transactions lost that had logged something.
 func (w *World) Crash(keep int) (lost []change.XID) {
 	keep = max(keep, w.durable)
@@ -113,9 +113,11 @@ func (w *World) Crash(keep int) (lost []change.XID) {
 	w.Ends = w.Ends[:keep]
 	survives := map[int]bool{}
 	w.Next = FirstXID
-	for _, i := range w.Ends {
-		survives[i] = true
-		w.Next = max(w.Next, w.Txs[i].XID+1)
+	for i := range w.Txs {
+		if w.Txs[i].State == Prepared || slices.Contains(w.Ends, i) {
+			survives[i] = true
+			w.Next = max(w.Next, w.Txs[i].XID+1)
+		}
 	}
 	w.rows = [Rows]struct{ holder, ver int }{}
 	for r := range w.rows {
@@ -129,6 +131,9 @@ func (w *World) Crash(keep int) (lost []change.XID) {
 		} else if !l.Undone {
 			last = int64(n + 1)
 			w.rows[l.Row].ver = max(w.rows[l.Row].ver, l.Ver)
+			if w.Txs[l.Tx].State == Prepared {
+				w.rows[l.Row].holder = l.Tx
+			}
 		}
 	}
 	w.Log = w.Log[:max(last, w.Kept)]
@@ -139,13 +144,15 @@ func (w *World) Crash(keep int) (lost []change.XID) {
 		}
 	}
 	w.Ticks = slices.DeleteFunc(w.Ticks, func(t TickRow) bool { return !survives[t.Tx] })
-	w.Running, w.Queue, w.Notifier = nil, nil, -1
+	w.Running = slices.DeleteFunc(slices.Clone(w.Running), func(x change.XID) bool { return !survives[int(x)-FirstXID] })
+	w.Queue, w.Notifier = nil, -1
+	w.Modes.crashed(survives)
 	w.Completed = w.Next - 1
 	w.durable = len(w.Ends)
 	w.Era++
 	for i := range w.Writers {
-		if wr := &w.Writers[i]; wr.Tx >= 0 {
-			wr.Tx = -1
+		if wr := &w.Writers[i]; wr.Tx >= 0 && !survives[wr.Tx] {
+			wr.Tx, wr.untried = -1, Note{}
 			wr.Done++
 		}
 	}

@@ -88,7 +88,7 @@ func (w *World) Clone() *World {
 	for i := range c.Txs {
 		c.Txs[i].Seqs, c.Txs[i].Notices = slices.Clone(w.Txs[i].Seqs), slices.Clone(w.Txs[i].Notices)
 	}
-	c.Ticks = slices.Clone(w.Ticks)
+	c.Ticks, c.Modes.said = slices.Clone(w.Ticks), slices.Clone(w.Modes.said)
 	c.Writers = slices.Clone(w.Writers)
 	for i := range c.Writers {
 		c.Writers[i].saved = slices.Clone(w.Writers[i].saved)
@@ -123,5 +123,6 @@ func (w *World) AppendKey(b []byte) []byte {
 			num(1)
 		}
 	}
+	w.appendModes(num)
 	return b
 }

@@ -42,6 +42,9 @@ type Plan struct {
 	Ops   []Op
 	Abort bool
 	Stub  bool // sweeps give it as a stub
+
+	// Prepare has it prepared before it commits. If it has notified, that is an error, and it is rolled back.
+	Prepare bool
 }
 
 // Writer runs its plans, one transaction after the other.
@@ -52,10 +55,15 @@ type Writer struct {
 	PC    int  // of the plan's Ops
 	Lost  bool // rolled back to end a deadlock: its plan ends
 	saved []mark
+
+	untried Note // of the change that is logged, and for which K was not tried yet; a zero Seq: none
 }
 
 // mark is what a savepoint goes back to.
-type mark struct{ seqs, notices, nested int }
+type mark struct {
+	seqs, notices, nested int
+	silence               silence
+}
 
 // State is a transaction's.
 type State byte
@@ -66,6 +74,7 @@ const (
 	Queued          // its notifications are in the queue, it is about to commit
 	Committed       // and visible
 	Aborted
+	Prepared // to commit; it survives a crash
 )
 
 // Tx is a transaction.
@@ -77,12 +86,15 @@ type Tx struct {
 	Seqs    []int64 // its changes; once committed, in canonical order
 	Notices []Note
 	nested  int // place in Seqs from which on only markers are sent; -1: none
+	silence
 }
 
-// Note is a notification: a change's seq, or a marker.
+// Note is a notification: a change's seq, a marker, or an announcement.
 type Note struct {
 	Seq    int64
 	Marker bool
+	Says   bool
+	Mode   ModeRow // if Says
 }
 
 // Logged is a row of the log, which has its place by its seq, from 1.
@@ -103,6 +115,7 @@ type World struct {
 	Notifier        int   // holds the queue's lock, or -1
 	Writers         []Writer
 	rows            [Rows]struct{ holder, ver int }
+	Modes           Modes
 
 	Ticks   []TickRow
 	Era     change.Era
@@ -154,11 +167,14 @@ func (w *World) Can(i int) bool {
 		return wr.Done < len(wr.Plans)
 	}
 	p, t := &wr.Plans[wr.Done], &w.Txs[wr.Tx]
+	if wr.untried.Seq != 0 {
+		return true
+	}
 	if wr.PC < len(p.Ops) && !wr.Lost {
 		h := w.holder(p.Ops[wr.PC])
 		return h < 0 || h == wr.Tx
 	}
-	return p.Abort || wr.Lost || t.State == Queued || len(t.Notices) == 0 || w.Notifier < 0
+	return p.Abort || p.Prepare || wr.Lost || t.State == Queued || len(t.Notices) == 0 || w.Notifier < 0
 }
 
 // holder is the transaction that holds the row of an op, or -1.
@@ -178,10 +194,17 @@ func (w *World) Step(i int) {
 	}
 	p, t := &wr.Plans[wr.Done], &w.Txs[wr.Tx]
 	switch {
+	case wr.untried.Seq != 0:
+		w.try(t, wr.untried)
+		wr.untried = Note{}
 	case wr.PC < len(p.Ops) && !wr.Lost:
 		w.op(wr, p.Ops[wr.PC])
-	case p.Abort || wr.Lost:
+	case p.Abort || wr.Lost || p.Prepare && len(t.Notices) > 0:
 		w.abort(wr)
+	case p.Prepare && t.State == Running:
+		t.State = Prepared
+		t.HasK = t.HasK && !w.Modes.Bugs.PrepareFrees
+		w.durable = len(w.Ends)
 	case t.State == Running && len(t.Notices) > 0:
 		t.State = Queued
 		w.Notifier = wr.Tx
@@ -195,7 +218,7 @@ func (w *World) Step(i int) {
 func (w *World) Deadlocked(i int) bool {
 	for at, hops := i, 0; hops <= len(w.Writers); hops++ {
 		wr := &w.Writers[at]
-		if wr.Tx < 0 || wr.Lost || wr.PC >= len(wr.Plans[wr.Done].Ops) {
+		if wr.Tx < 0 || wr.Lost || wr.untried.Seq != 0 || wr.PC >= len(wr.Plans[wr.Done].Ops) {
 			return false
 		}
 		h := w.holder(wr.Plans[wr.Done].Ops[wr.PC])
@@ -217,7 +240,7 @@ func (w *World) Victim(i int) {
 }
 
 func (w *World) begin(wr *Writer) {
-	wr.PC, wr.Lost, wr.saved = 0, false, nil
+	wr.PC, wr.Lost, wr.saved, wr.untried = 0, false, nil, Note{}
 	wr.Tx = w.assign(Tx{Stub: wr.Plans[wr.Done].Stub, nested: -1})
 }
 
@@ -235,7 +258,7 @@ func (w *World) op(wr *Writer, o Op) {
 	wr.PC++
 	switch o.Kind {
 	case Savepoint:
-		wr.saved = append(wr.saved, mark{len(t.Seqs), len(t.Notices), t.nested})
+		wr.saved = append(wr.saved, mark{len(t.Seqs), len(t.Notices), t.nested, t.silence})
 	case Rollback:
 		if n := len(wr.saved); n > 0 {
 			w.undo(t, wr.saved[n-1])
@@ -254,7 +277,12 @@ func (w *World) op(wr *Writer, o Op) {
 			t.nested = len(t.Seqs)
 		}
 		t.Seqs = append(t.Seqs, w.LastSeq())
-		t.notify(Note{w.LastSeq(), o.Kind != Inline || t.nested >= 0})
+		n := Note{Seq: w.LastSeq(), Marker: o.Kind != Inline || t.nested >= 0}
+		if w.Modes.On {
+			wr.untried = n
+			return
+		}
+		t.notify(n)
 	}
 }
 
@@ -275,12 +303,14 @@ func (w *World) undo(t *Tx, to mark) {
 		l.Undone = true
 		w.rows[l.Row].ver--
 	}
-	t.Seqs, t.Notices, t.nested = t.Seqs[:to.seqs], t.Notices[:to.notices], to.nested
+	remembers := w.Modes.Bugs.Remembers && t.silent
+	t.Seqs, t.Notices, t.nested, t.silence = t.Seqs[:to.seqs], t.Notices[:to.notices], to.nested, to.silence
+	t.silent = t.silent || remembers
 }
 
 func (w *World) abort(wr *Writer) {
 	t := &w.Txs[wr.Tx]
-	w.undo(t, mark{0, 0, -1})
+	w.undo(t, mark{nested: -1})
 	t.State = Aborted
 	w.end(wr)
 }

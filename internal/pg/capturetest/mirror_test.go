@@ -114,7 +114,7 @@ func (m *mirror) check(t reporter, what string) {
 
 	table := m.table(t)
 	for p, image := range m.rows { // a column that was added is in the images from then on
-		if now, ok := table[p]; ok && len(columns(now)) > len(columns(image)) && contains(now, image) {
+		if now, ok := table[p]; ok && now != image && len(columns(now)) > len(columns(image)) && contains(now, image) {
 			m.rows[p] = now
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/notifyql/notifyql/internal/gql"
+	"github.com/notifyql/notifyql/internal/pg"
 )
 
 // Version is the program's.
@@ -20,6 +21,9 @@ type Config struct {
 	// Bus is what carries changes to this server. The default listens to Postgres itself; MemoryBus needs no database
 	// and carries published events of this process only.
 	Bus Bus
+
+	// Mode is how changes come from Postgres. The database can overrule it: see docs/operations.md. Default ModeAuto.
+	Mode Mode
 
 	// Auth says who a client is. Nil: every client is refused. See Trust.
 	Auth Auth
@@ -48,6 +52,27 @@ type Config struct {
 
 	// Logger gets the server's log. Nil: slog.Default. Secrets are taken out of what is logged.
 	Logger *slog.Logger
+}
+
+// Mode is how changes come from Postgres to the servers. It makes a difference to writers, and to how soon a change arrives, not to
+// what is promised.
+type Mode string
+
+// The modes.
+const (
+	// ModeAuto changes between the other two as is better for what is written at the time.
+	ModeAuto Mode = "auto"
+	// ModeQuiet has each change notified, which is soonest. But Postgres lets one notifying transaction commit at a time.
+	ModeQuiet Mode = "quiet"
+	// ModeBusy reads the change log every few milliseconds. Writers notify nothing, and can prepare transactions.
+	ModeBusy Mode = "busy"
+)
+
+func (m Mode) parse() (pg.Mode, error) {
+	if m == "" {
+		return pg.Auto, nil
+	}
+	return pg.ParseMode(string(m))
 }
 
 // GraphiQL is the settings of the page that a browser's GET of the handler shows.

@@ -31,6 +31,8 @@ func metrics() []metric {
 		gauge("ready", "Whether the server can take subscriptions.", func(s Stats) float64 { return flag(s.Ready) }),
 		gauge("listening", "Whether the listener is connected to the database.", func(s Stats) float64 { return flag(s.Listening) }),
 		gauge("draining", "Whether the server is shutting down.", func(s Stats) float64 { return flag(s.Draining) }),
+		gauge("busy", "Whether changes come by reading the log rather than in notifications.", func(s Stats) float64 { return flag(s.Busy) }),
+		gauge("leader", "Whether this server says which of the two it is.", func(s Stats) float64 { return flag(s.Leader) }),
 		gauge("connections", "Open sockets.", func(s Stats) float64 { return float64(s.Connections) }),
 		gauge("subscriptions", "Running subscriptions.", func(s Stats) float64 { return float64(s.Subscriptions) }),
 		gauge("groups", "Groups of subscriptions with equal plan and tenants.", func(s Stats) float64 { return float64(s.Groups) }),
@@ -47,6 +49,7 @@ func metrics() []metric {
 		counter("duplicates", "Changes that came twice and were handed on once.", func(s Stats) int64 { return s.Duplicates }),
 		counter("anomalies", "Transactions that nobody had notified.", func(s Stats) int64 { return s.Anomalies }),
 		counter("sweeps", "Reads of the change log.", func(s Stats) int64 { return s.Sweeps }),
+		counter("deserted", "Times that the leader was found gone.", func(s Stats) int64 { return s.Deserted }),
 	}
 }
 

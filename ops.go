@@ -31,10 +31,14 @@ type Stats struct {
 	PagesRead     int64 // of the log, for those
 	RowsRead      int64 // of tables, for subscriptions that begin with what stands
 
+	Busy   bool // writers may be silent: changes come by reading the log, not in notifications
+	Leader bool // this server says which of the two it is
+
 	Dispatched int64 // changes handed on
 	Duplicates int64 // changes that came twice and were handed on once
 	Anomalies  int64 // transactions that nobody had notified
 	Sweeps     int64 // reads of the log
+	Deserted   int64 // times that it was found out, not announced, that writers may be silent: the leader had died
 }
 
 // Stats returns the present figures.
@@ -45,9 +49,12 @@ func (s *Server) Stats() Stats {
 		Listening: s.connected.Load(), Subscriptions: h.Readers, Groups: h.Groups, TailBytes: h.TailBytes,
 		Matched: h.Matched, Delivered: h.Delivered, Overflowed: h.Overflowed,
 		CatchingUp: h.Joining, PagesRead: h.PagesRead, RowsRead: h.RowsRead,
-		Dispatched: int64(f.Changes), Duplicates: int64(f.Duplicates), Anomalies: int64(f.Anomalies), Sweeps: int64(f.Sweeps),
+		Dispatched: int64(f.Changes), Duplicates: int64(f.Duplicates), Anomalies: int64(f.Anomalies), Sweeps: int64(f.Sweeps), Busy: f.Mode == feed.Busy, Deserted: int64(f.Deserted),
 	}
 	st.Connections, st.Opened, st.Refused, st.Draining = s.sockets.stats()
+	if s.database != nil {
+		st.Leader = s.database.Status().Leader
+	}
 	select {
 	case <-s.ready:
 		st.Ready = true
@@ -87,6 +94,8 @@ type Health struct {
 	Status    string            `json:"status"` // ready, starting, disconnected or draining
 	Listening bool              `json:"listening"`
 	Since     time.Time         `json:"since,omitzero"` // of listening, or of not listening
+	Mode      string            `json:"mode"`           // quiet or busy
+	Leader    bool              `json:"leader"`         // this server says which
 	Problems  map[string]string `json:"problems,omitempty"`
 	Sockets   int               `json:"connections"`
 	Streams   int               `json:"subscriptions"`
@@ -95,7 +104,10 @@ type Health struct {
 // Health says whether the server is fit to take clients, and why not.
 func (s *Server) Health() Health {
 	st := s.Stats()
-	h := Health{Status: "ready", Listening: st.Listening, Sockets: st.Connections, Streams: st.Subscriptions}
+	h := Health{Status: "ready", Listening: st.Listening, Mode: string(ModeQuiet), Leader: st.Leader, Sockets: st.Connections, Streams: st.Subscriptions}
+	if st.Busy {
+		h.Mode = string(ModeBusy)
+	}
 	if s.database != nil {
 		db := s.database.Status()
 		h.Since, h.Listening = db.Since, db.Listening

@@ -53,6 +53,10 @@ func New(c Config) (*Server, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
+	mode, err := c.Mode.parse()
+	if err != nil {
+		return nil, fmt.Errorf("notifyql: %w", err)
+	}
 	if c.PoolURL == "" {
 		c.PoolURL = c.DatabaseURL
 	}
@@ -69,7 +73,7 @@ func New(c Config) (*Server, error) {
 		s.source = inProcess{memory.New()}
 	} else {
 		db, err := pg.New(pg.Config{
-			DatabaseURL: c.DatabaseURL, PoolURL: c.PoolURL, Log: s.log, OnCatalog: s.follow, OnSettled: s.settled, Enter: s.enter,
+			DatabaseURL: c.DatabaseURL, PoolURL: c.PoolURL, Mode: mode, Log: s.log, OnCatalog: s.follow, OnSettled: s.settled, Enter: s.enter,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("notifyql: %w", err)

@@ -28,14 +28,14 @@ type layout struct {
 	foreign bool // it does not keep what is promised
 }
 
-// announced is where capture announces. Without it a change goes to the log only, as it does while nobody wants notifications.
-const announced = "returning notifyql.announce(c) into done"
+// announced is where capture announces. Without it a change goes to the log, and nobody asks whether it should be notified.
+const announced = "returning notifyql.announced(c) into done"
 
 const changedOnly = `(select json_object_agg(o.key, o.value) from json_each(images[2]) o where (images[1] -> o.key)::text is distinct from o.value::text)`
 
 var layouts = []layout{
 	{table: "watched", what: "as it is"},
-	{table: "logged", what: "as it is, log only", pairs: []string{announced, ""}},
+	{table: "logged", what: "as it is, without a look at the gate", pairs: []string{announced, ""}},
 	{table: "plain", what: "into one slot, without the ring", pairs: []string{announced, "", "notifyql.change as c (", "notifyql.change_0 as c (slot, ", "values (TG_ARGV", "values (0, TG_ARGV"}},
 	{table: "unset", what: "without SET search_path", foreign: true, pairs: []string{announced, "", " SET search_path TO 'pg_catalog', 'pg_temp'\n", "", "= TG_ARGV[6]", "is not null"}},
 	{table: "direct", what: "converted as the owner", foreign: true, pairs: []string{announced, "", "notifyql.image_pair(new, old)", "array[row_to_json(new), row_to_json(old)]"}},
@@ -115,7 +115,8 @@ func capture(ctx context.Context, seconds int) error {
 		}
 	}
 
-	if err := rates(ctx, seconds, tables, db.URL); err != nil {
+	fmt.Println("single-row updates a second, with no server; of the unwatched rate in brackets")
+	if err := rates(ctx, seconds, tables, "\\set id random(1, 10000)\nupdate %table% set n = n + 1, at = now() where id = :id;\n", db.URL); err != nil {
 		return err
 	}
 	fmt.Println("one update of 20,000 rows; times the unwatched in brackets")

@@ -5,6 +5,7 @@
 //	go run ./bench fanout    one change to many sockets, beside a loop that writes the same bytes to the same kind of sockets
 //	go run ./bench capture   what the trigger alone costs, beside an unwatched table and a naive trigger
 //	go run ./bench writers   what watching costs those who write, beside an unwatched table and a naive trigger
+//	go run ./bench lag       from the write to the stream at growing rates, quiet, busy and auto, beside a bare LISTEN
 //	go run ./bench rows      the rows of a table as they stand, beside a COPY of them
 //	go run ./bench catchup   how quickly who was away catches up, beside how quickly it was written
 //	go run ./bench storm     ten thousand who come back at once, beside one alone
@@ -49,6 +50,7 @@ func main() {
 		{"fanout", func(ctx context.Context, s int) error { return fanout(ctx, s, *sockets) }},
 		{"capture", capture},
 		{"writers", writers},
+		{"lag", lag},
 		{"rows", readRows},
 		{"catchup", catchup},
 		{"storm", storm},

@@ -57,6 +57,7 @@ insert into notifyql.secret default values;
 create table notifyql.setting (
   slot_seconds integer  not null default 10800 check (slot_seconds > 0),      -- of one slot of the log's ring
   retention    interval not null default '24 hours' check (retention > '0'),  -- how long the log keeps a change
+  mode         text     not null default 'auto' check (mode in ('auto', 'quiet', 'busy')), -- which mode servers keep; auto: theirs to say
   min_schema   integer  not null default 1,       -- the lowest version a program must know to run on this schema
   single       boolean  not null primary key default true check (single)
 );

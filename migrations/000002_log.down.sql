@@ -1,6 +1,11 @@
+drop function notifyql.announce_mode(boolean);
+drop function notifyql.announced(notifyql.change);
+drop function notifyql.announce_deserted(notifyql.change);
 drop function notifyql.announce_marker(notifyql.change, name, text, boolean);
 drop function notifyql.scope(integer, text, text);
 drop function notifyql.announce(notifyql.change);
+drop function notifyql.gate();
+drop table notifyql.mode;
 drop table notifyql.change;
 drop sequence notifyql.change_seq;
 drop trigger set_slot on notifyql.setting;

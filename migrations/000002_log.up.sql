@@ -52,13 +52,36 @@ begin
 end
 $$;
 
+-- mode is what the servers' leader announced last: quiet, changes are notified, or busy, they are only logged. gate and lead are keys
+-- of advisory locks: who holds lead is the leader, and while the leader holds gate exclusively, writers notify.
+create table notifyql.mode (
+  busy   boolean     not null default true,
+  number bigint      not null default 0,  -- of the announcement
+  at     timestamptz not null default clock_timestamp(),
+  gate   bigint      not null default ('x' || right(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint,
+  lead   bigint      not null default ('x' || right(replace(gen_random_uuid()::text, '-', ''), 16))::bit(64)::bigint,
+  single boolean     not null primary key default true check (single)
+);
+insert into notifyql.mode default values;
+
+-- gate tries to share the gate to the transaction's end, and tells whether that was granted: then the transaction need not notify,
+-- and while it runs nobody gets the gate for himself. It never waits, and costs a microsecond.
+do $$
+begin
+  execute format('create function notifyql.gate() returns boolean language sql as %L',
+    format('select pg_try_advisory_xact_lock_shared(%s)', (select m.gate from notifyql.mode m)));
+  execute format('grant select on notifyql.mode to %I', left(current_user, -length('owner')) || 'server');
+end
+$$;
+
 -- announce sends the notification of a change that has just been logged: the change itself, or a marker that says where to
--- look in the log. It is for the owner's own functions only: they call it as they insert, in RETURNING.
+-- look in the log. It is for the owner's own functions only: they call it, through announced, as they insert, in RETURNING.
 --
 -- What a transaction has announced is kept in the setting notifyql.txn, which ends with the transaction and goes back
--- with a savepoint, as the notifications do:
---   <xid>< <limit>     changes go inline while their seq is below limit
---   <xid>> <scopes>    markers only from here on; scopes are those announced: [watch,tenant,channel]…
+-- with a savepoint, as the notifications and the gate do:
+--   <xid>:<<limit>     changes go inline while their seq is below limit
+--   <xid>:><scopes>    markers only from here on; scopes are those announced: [watch,tenant,channel]…
+--   <xid>~             nothing more: it has shared the gate, and said so
 -- Anybody may set or reset it in his own session. That can cost a marker of his own, or send a change inline; a node that
 -- has met one marker of a transaction reads the rest of it from the log, so it cannot change the order.
 create function notifyql.announce(c notifyql.change) returns boolean
@@ -68,7 +91,7 @@ declare
   max_inline  constant integer := 100;  -- changes of a transaction
   max_payload constant integer := 7999; -- bytes, by Postgres
   state   text    := current_setting('notifyql.txn', true);
-  inline  boolean := c.flags & 6 = 0 and not coalesce(starts_with(state, c.xid || '>'), false);
+  inline  boolean := c.flags & 6 = 0 and not coalesce(starts_with(state, c.xid || ':>'), false);
   sent    integer := 0;
   secret  name;
   payload text;
@@ -86,9 +109,9 @@ begin
   end if;
 
   if inline then
-    if not coalesce(starts_with(state, c.xid || '<'), false) then
-      state := set_config('notifyql.txn', concat(c.xid, '<', lpad((c.seq + max_inline)::text, 19, '0')), true);
-    elsif lpad(c.seq::text, 19, '0') collate "C" >= substr(state, length(c.xid::text) + 2) then
+    if not coalesce(starts_with(state, c.xid || ':<'), false) then
+      state := set_config('notifyql.txn', concat(c.xid, ':<', lpad((c.seq + max_inline)::text, 19, '0')), true);
+    elsif lpad(c.seq::text, 19, '0') collate "C" >= substr(state, length(c.xid::text) + 3) then
       -- Others draw from the sequence too: count.
       if current_setting('transaction_isolation') = 'serializable' then
         sent := max_inline; -- what is read here could make the writer's transaction fail
@@ -99,7 +122,7 @@ begin
            into sent using c.xid, c.seq, max_inline;
       end if;
       inline := sent < max_inline;
-      state := set_config('notifyql.txn', concat(c.xid, '<', lpad((c.seq + max_inline - sent)::text, 19, '0')), true);
+      state := set_config('notifyql.txn', concat(c.xid, ':<', lpad((c.seq + max_inline - sent)::text, 19, '0')), true);
     end if;
   end if;
   if inline and coalesce(pg_column_size(c.old), 0) + coalesce(pg_column_size(c.new), 0) <= max_payload then
@@ -134,8 +157,8 @@ begin
   if nobody and c.flags & 2 = 0 then
     return true;
   end if;
-  if not coalesce(starts_with(state, c.xid || '>'), false) then
-    state := c.xid || '>';
+  if not coalesce(starts_with(state, c.xid || ':>'), false) then
+    state := c.xid || ':>';
   end if;
   foreach tenant in array case when c.shared or nobody then array[null] else array[c.tenant, c.old_tenant] end::text[] loop
     continue when tenant = '' or tenant is null and not c.shared and not nobody;
@@ -152,5 +175,47 @@ begin
     perform set_config('notifyql.txn', state, true);
   end if;
   return true;
+end
+$$;
+
+-- announce_deserted says that who made the stream quiet is gone: a transaction that has notified found the gate open. What else it
+-- changes is only logged.
+create function notifyql.announce_deserted(c notifyql.change) returns boolean
+language plpgsql
+as $$
+begin
+  perform pg_notify(s.channel, '[1,"B",0]'), set_config('notifyql.txn', c.xid || '~', true) from notifyql.secret s;
+  return true;
+end
+$$;
+
+-- announced announces a change if it has to be. In one expression, so that it costs next to nothing if it has not.
+create function notifyql.announced(c notifyql.change) returns boolean
+language sql
+as $$
+  select case when not notifyql.gate() then notifyql.announce(c)
+              when coalesce(starts_with(current_setting('notifyql.txn', true), c.xid || ':'), false) then notifyql.announce_deserted(c)
+              else true end
+$$;
+
+-- announce_mode is the leader's: it says which mode the stream is in from here on, and returns the announcement's number. That need not
+-- survive a crash, which takes the leader along, and must not wait for a standby: who notifies waits for it.
+create function notifyql.announce_mode(busy boolean) returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  result bigint;
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  update notifyql.mode m set busy = announce_mode.busy, number = m.number + 1, at = clock_timestamp() returning m.number into result;
+  perform pg_notify(s.channel, json_build_array(1, case when busy then 'B' else 'Q' end, result)::text) from notifyql.secret s;
+  return result;
+end
+$$;
+do $$
+begin
+  execute format('grant execute on function notifyql.announce_mode(boolean) to %I', left(current_user, -length('owner')) || 'server');
 end
 $$;

@@ -277,7 +277,7 @@ begin
           case when failed = 1 then 1 else 0 end | case when pg_trigger_depth() > 1 or old_age <= 0 then 2 else 0 end
           | case when left_in is not null and op = 'DELETE' then 4 else 0 end,
           args[1] = '', new_tenant, old_tenant, tbl, old_ctid, new_ctid, old_image, new_image)
-  returning notifyql.announce(c), c.slot, c.ctid into done, log_slot, log_ctid;
+  returning notifyql.announced(c), c.slot, c.ctid into done, log_slot, log_ctid;
   if left_in is not null and op = 'DELETE' then
     perform set_config(left_in, notifyql.left_as(tbl, old, case when old_age > 0 then cid end, log_slot, log_ctid), true);
   end if;
@@ -302,7 +302,8 @@ select notifyql.slot() as slot, null::notifyql.change as change, 'notifyql.chang
        notifyql.key(0, null) as key, notifyql.left_as(0, null, null, 0::smallint, null) as left_as,
        notifyql.moved('', 0, 0, null, null, null, '', null) as moved,
        pg_typeof(notifyql.capture_slowly(0, '', null, '', null, null, null, null, 0, null)) as slowly,
-       notifyql.announce(null) as announce, notifyql.announce_marker(null, '', '', false) as announce_marker,
+       notifyql.announced(null) as announced, notifyql.announce(null) as announce,
+       notifyql.announce_marker(null, '', '', false) as announce_marker, notifyql.announce_deserted(null) as announce_deserted,
        notifyql.scope(0, '', '') as scope
   from notifyql.secret s;
 
@@ -342,7 +343,7 @@ begin
     values (TG_ARGV[0]::integer, TG_OP::"char",
             case when pg_trigger_depth() > 1 or age(old.xmin) <= 0 then 2::smallint else 0::smallint end,
             false, concat(new.tenant_id), concat(old.tenant_id), TG_RELID, old.ctid, new.ctid, images[1], images[2])
-    returning notifyql.announce(c) into done;
+    returning notifyql.announced(c) into done;
   elsif to_regclass('notifyql.ready') is not null then
     perform notifyql.capture_slowly(TG_RELID, TG_NAME, TG_ARGV, TG_OP, new, old, new.ctid, old.ctid, age(old.xmin),
                                     coalesce(old.cmax, case when new.xmax = 0 then new.cmin end));
@@ -381,7 +382,7 @@ begin
     values (TG_ARGV[0]::integer, TG_OP::"char",
             case when pg_trigger_depth() > 1 or age(old.xmin) <= 0 then 2::smallint else 0::smallint end,
             TG_ARGV[1] = '', tenant, before, TG_RELID, old.ctid, new.ctid, images[1], images[2])
-    returning notifyql.announce(c) into done;
+    returning notifyql.announced(c) into done;
   elsif to_regclass('notifyql.ready') is not null then
     perform notifyql.capture_slowly(TG_RELID, TG_NAME, TG_ARGV, TG_OP, new, old, new.ctid, old.ctid, age(old.xmin),
                                     coalesce(old.cmax, case when new.xmax = 0 then new.cmin end));
@@ -413,7 +414,7 @@ begin
   if before is distinct from 'T' then
     insert into notifyql.change as c (watch, op, flags, shared, leaf)
     values (TG_ARGV[0]::integer, 'T', case when pg_trigger_depth() > 1 then 2 else 0 end, true, TG_RELID)
-    returning notifyql.announce(c) into done;
+    returning notifyql.announced(c) into done;
   end if;
   return null;
 end

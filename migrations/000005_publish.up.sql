@@ -33,7 +33,7 @@ begin
 
   insert into notifyql.change as c (watch, op, shared, tenant, channel, event_type, new)
   values (0, 'E', publish.shared, publish.tenant, publish.channel, publish.event_type, event)
-  returning notifyql.announce(c) into done;
+  returning notifyql.announced(c) into done;
 end
 $$;
 

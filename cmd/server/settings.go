@@ -16,10 +16,10 @@ import (
 
 // settings are what the server is run with.
 type settings struct {
-	databaseURL, poolURL, addr, auth, bus, origins, logLevel, logFormat string
-	migrate, graphiql, federation, compression                          bool
-	drain                                                               time.Duration
-	limits                                                              notifyql.Limits
+	databaseURL, poolURL, addr, auth, bus, mode, origins, logLevel, logFormat string
+	migrate, graphiql, federation, compression                                bool
+	drain                                                                     time.Duration
+	limits                                                                    notifyql.Limits
 }
 
 // setting is one flag and its environment variable.
@@ -41,6 +41,7 @@ func (s *settings) list() []setting {
 		{"addr", "NOTIFYQL_ADDR", ":8000", "address to serve on", text(&s.addr)},
 		{"auth", "NOTIFYQL_AUTH", "", "who clients are: trust believes the tenantId and userId of connection_init; without it all are refused", text(&s.auth)},
 		{"bus", "NOTIFYQL_BUS", "postgres", "what carries changes: postgres, or memory (no database, published events only)", text(&s.bus)},
+		{"mode", "NOTIFYQL_MODE", "auto", "how changes come from Postgres: quiet, in notifications; busy, by reading the log every few milliseconds, so that writers don't wait for each other; auto, as is better at the time", text(&s.mode)},
 		{"migrate", "NOTIFYQL_MIGRATE", "false", "migrate the database first", yes(&s.migrate)},
 		{"graphiql", "NOTIFYQL_GRAPHIQL", "true", "show GraphiQL to a browser that opens /graphql", yes(&s.graphiql)},
 		{"federation", "NOTIFYQL_FEDERATION", "false", "be a subgraph that a gateway can compose with others (Apollo Federation 2)", yes(&s.federation)},
@@ -118,7 +119,7 @@ func (p *program) serverConfig(s *settings) (notifyql.Config, error) {
 	if err != nil {
 		return notifyql.Config{}, err
 	}
-	c := notifyql.Config{DatabaseURL: s.databaseURL, PoolURL: s.poolURL, Limits: s.limits, DrainTimeout: s.drain, Logger: log}
+	c := notifyql.Config{DatabaseURL: s.databaseURL, PoolURL: s.poolURL, Mode: notifyql.Mode(s.mode), Limits: s.limits, DrainTimeout: s.drain, Logger: log}
 	c.GraphiQL.Disabled, c.Federation, c.Compression = !s.graphiql, s.federation, s.compression
 	for o := range strings.SplitSeq(s.origins, ",") {
 		if o = strings.TrimSpace(o); o != "" {

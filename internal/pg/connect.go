@@ -15,6 +15,7 @@ import (
 // The names by which an administrator finds our sessions in pg_stat_activity.
 const (
 	listenerName = "notifyql listener"
+	leaderName   = "notifyql leader"
 	poolName     = "notifyql"
 )
 
@@ -30,13 +31,14 @@ var dialer = net.Dialer{
 // unacknowledged is how long what we have sent may remain unacknowledged before the connection is given up.
 const unacknowledged = 3 * time.Second
 
-func listenerConfig(databaseURL string) (*pgx.ConnConfig, error) {
+// directConfig is for a session that holds something: it leads to the database itself.
+func directConfig(databaseURL, name string) (*pgx.ConnConfig, error) {
 	c, err := pgx.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, badURL("DATABASE_URL", err)
 	}
-	prepareConn(c, listenerName)
-	// The few queries of the listener run once each, and must not fail in a strange way on what turns out to be a pooler.
+	prepareConn(c, name)
+	// The few queries of such a session are cheap, and must not fail in a strange way on what turns out to be a pooler.
 	c.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	return c, nil
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/feed"
-	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
 
 // The times a listener lives by.
@@ -58,7 +57,7 @@ func (l *listener) run(ctx context.Context) {
 func (l *listener) once(ctx context.Context) (opened bool, err error) {
 	openCtx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	conn, channel, err := l.connect(openCtx)
+	conn, channel, err := connectFit(openCtx, l.config)
 	if err != nil {
 		return false, err
 	}
@@ -88,7 +87,7 @@ func (l *listener) once(ctx context.Context) (opened bool, err error) {
 	pingCtx, stop := context.WithCancel(ctx)
 	var pinger sync.WaitGroup
 	pinger.Go(func() { s.ping(pingCtx, pingSilence, pingPatience) })
-	err = s.run(feed.Opened{Snapshot: p.snapshot, Tick: p.tick, Done: p.done, Gone: gone})
+	err = s.run(feed.Opened{Snapshot: p.snapshot, Tick: p.tick, Done: p.done, Mode: p.mode, Gone: gone})
 	stop()
 	pinger.Wait()
 	l.on.emit(feed.Lost{})
@@ -115,75 +114,6 @@ func (l *listener) enter(ctx context.Context, conn *pgx.Conn) (gone bool, err er
 		return false, fmt.Errorf("making a tick: %w", err)
 	}
 	return gone, nil
-}
-
-// connect opens a connection that is fit for a listener and looks up the secret channel.
-func (l *listener) connect(ctx context.Context) (*pgx.Conn, string, error) {
-	conn, err := connectLong(ctx, l.config)
-	if err != nil {
-		return nil, "", err
-	}
-	channel, err := l.fit(ctx, conn)
-	if err != nil {
-		closeConn(conn)
-		return nil, "", err
-	}
-	return conn, channel, nil
-}
-
-// fit refuses what would lose changes in silence: a standby, a transaction pooler, a schema of another version. It returns
-// the channel.
-func (l *listener) fit(ctx context.Context, conn *pgx.Conn) (channel string, err error) {
-	var pid uint32
-	var version int
-	var standby bool
-	err = conn.QueryRow(ctx, `select pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num')::int, pg_catalog.pg_is_in_recovery()`).
-		Scan(&pid, &version, &standby)
-	switch {
-	case err != nil:
-		return "", err
-	case version < minServerVersion:
-		return "", errServerVersion(version)
-	case standby:
-		return "", errStandby
-	}
-	if pid != conn.PgConn().PID() {
-		// Somebody between us and the server made up the process id. That is fine if our session stays on one server.
-		if err := l.probe(ctx, conn); err != nil {
-			return "", err
-		}
-	}
-	if err := migrate.Check(ctx, conn); err != nil {
-		return "", err
-	}
-	if err := conn.QueryRow(ctx, `select channel from notifyql.secret`).Scan(&channel); err != nil {
-		return "", fmt.Errorf("reading the notification channel: %w", err)
-	}
-	return channel, nil
-}
-
-// probe checks that a notification sent by another session reaches conn while it is idle.
-func (l *listener) probe(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	name := fmt.Sprintf("notifyql_probe_%016x", rand.Uint64())
-	channel := pgx.Identifier{name}.Sanitize()
-	if _, err := conn.Exec(ctx, "listen "+channel); err != nil {
-		return err
-	}
-	other, err := pgx.ConnectConfig(ctx, l.config)
-	if err != nil {
-		return err
-	}
-	defer closeConn(other)
-	if _, err := other.Exec(ctx, "select pg_catalog.pg_notify($1, '')", name); err != nil {
-		return err
-	}
-	if _, err := conn.WaitForNotification(ctx); err != nil {
-		return errPooler
-	}
-	_, err = conn.Exec(ctx, "unlisten "+channel)
-	return err
 }
 
 // reopen ends the present session, if there is one; run opens the next.

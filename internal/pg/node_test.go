@@ -17,7 +17,8 @@ import (
 // node is a source that drives the real machine, as the server does, and keeps all that is dispatched.
 type node struct {
 	*Source
-	t testing.TB
+	t    testing.TB
+	mode Mode // that opened waits for
 
 	mu      sync.Mutex
 	machine *feed.Machine
@@ -27,8 +28,15 @@ type node struct {
 	news    chan struct{}   // closed and replaced whenever something happened
 }
 
-// startNode runs a source against db until the test ends.
+// startNode runs a source in quiet mode until the test ends.
 func startNode(t testing.TB, cfg Config) *node {
+	t.Helper()
+	cfg.Mode = Quiet
+	return startNodeIn(t, cfg)
+}
+
+// startNodeIn is startNode in the mode that is configured.
+func startNodeIn(t testing.TB, cfg Config) *node {
 	t.Helper()
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(testLog{t}, nil))
@@ -36,7 +44,7 @@ func startNode(t testing.TB, cfg Config) *node {
 	if cfg.Beat == 0 {
 		cfg.Beat = 50 * time.Millisecond
 	}
-	n := &node{t: t, machine: feed.New(), news: make(chan struct{})}
+	n := &node{t: t, mode: cfg.Mode, machine: feed.New(), news: make(chan struct{})}
 	cfg.Enter = func(era change.Era) *change.Point {
 		n.mu.Lock()
 		defer n.mu.Unlock()
@@ -135,10 +143,22 @@ func count[I feed.Input](n *node) int {
 	return c
 }
 
-// opened waits until the listener has opened this often.
+// opened waits until the listener has opened this often, and the stream is in the node's mode.
 func (n *node) opened(times int) {
 	n.t.Helper()
-	n.until("the listener is open", func() bool { return count[feed.Opened](n) >= times && n.Status().Listening })
+	n.until("the listener is open", func() bool { return count[feed.Opened](n) >= times && n.Status().Listening && n.is(n.mode) })
+}
+
+// is reports whether the stream is in this mode, as the node knows, and nothing is owed to it. It is for until.
+func (n *node) is(mode Mode) bool {
+	st := n.machine.Stats()
+	return mode == Auto || st.Mode == map[Mode]feed.Mode{Quiet: feed.Quiet, Busy: feed.Busy}[mode] && (mode == Busy || st.State == feed.Listening)
+}
+
+// enters waits until the stream is in this mode.
+func (n *node) enters(mode Mode) {
+	n.t.Helper()
+	n.until("the stream is "+mode.String(), func() bool { return n.is(mode) })
 }
 
 // testSource is a source that is not run.

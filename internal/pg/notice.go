@@ -17,7 +17,8 @@ const (
 	flagUnordered      = 2 // seq may not be the order of this change inside its transaction
 )
 
-// Parsed is one notification taken apart: a change or a marker, or the news that the set of watched tables has changed.
+// Parsed is one notification taken apart: a change, a marker or an announcement, or the news that the set of watched tables has
+// changed.
 type Parsed struct {
 	Notice  feed.Notice
 	Catalog bool // a table was watched or unwatched: read the catalog again; Notice is empty
@@ -29,6 +30,7 @@ type Parsed struct {
 //	[1,"I",xid,seq,at,watch,flags,shared,tenant,old_tenant,leaf,"(b,o)","(b,o)",channel,event_type,old,new]   a change
 //	[1,"M",xid,watch,tenant,channel]                                                                         a marker
 //	[1,"W",watch]                                                                                            the catalog
+//	[1,"B",number] [1,"Q",number]                                                                          busy, quiet
 //
 // Of the images only the extent is checked, as everywhere: the database wrote them.
 func ParseNotice(payload string) (Parsed, error) {
@@ -48,8 +50,14 @@ func ParseNotice(payload string) (Parsed, error) {
 	case "W":
 		p.Catalog = true
 		s.number(31)
+	case "B", "Q":
+		mode := feed.ModeRow{Number: int64(s.number(63))}
+		if kind == "B" {
+			mode.Mode = feed.Busy
+		}
+		p.Notice.Announced = &mode
 	default:
-		s.fail("a kind (I U D T E M W)")
+		s.fail("a kind (I U D T E M W B Q)")
 	}
 	s.close()
 	if s.err != nil {

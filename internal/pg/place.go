@@ -11,14 +11,16 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/feed"
 )
 
-// place is a moment of the history: a snapshot, the newest tick visible in it, and the marks of the logged transactions that
-// the snapshot sees and the tick does not.
+// place is a moment of the history: a snapshot, the newest tick visible in it, the marks of the logged transactions that the
+// snapshot sees and the tick does not, and the mode of the stream.
 type place struct {
 	snapshot change.Snapshot
 	tick     change.Tick
 	done     []change.Mark
+	mode     feed.ModeRow
 }
 
 // readPlace is one statement, and so of one snapshot, that gives one text.
@@ -30,6 +32,7 @@ const readPlace = `
 	       select distinct c.xid from notifyql.change c where c.xid = any(array(select pg_catalog.pg_snapshot_xip(snapshot) from tick)))
 	select pg_catalog.json_build_object(
 	  'snapshot', pg_catalog.pg_current_snapshot()::text,
+	  'busy', (select m.busy from notifyql.mode m), 'number', (select m.number from notifyql.mode m),
 	  'id', (select id from tick), 'bits', (select bits from tick), 'tick', (select snapshot::text from tick),
 	  'done', (select pg_catalog.json_agg(pg_catalog.json_build_object('xid', x.xid::text::bigint, 'seq', l.seq, 'at', ` + microseconds + `))
 	           from later x
@@ -43,6 +46,8 @@ func parsePlace(text string) (p place, err error) {
 		Snapshot string
 		ID, Bits int64
 		Tick     string
+		Busy     bool
+		Number   int64
 		Done     []struct {
 			XID     uint64
 			Seq, At int64
@@ -57,6 +62,7 @@ func parsePlace(text string) (p place, err error) {
 	if p.snapshot, err = change.ParseSnapshot(raw.Snapshot); err != nil {
 		return p, err
 	}
+	p.mode = modeRow(raw.Busy, raw.Number)
 	p.tick.Stamp = change.Stamp{ID: raw.ID, Bits: uint64(raw.Bits)}
 	if p.tick.Snapshot, err = change.ParseSnapshot(raw.Tick); err != nil {
 		return p, err
@@ -65,6 +71,13 @@ func parsePlace(text string) (p place, err error) {
 		p.done = append(p.done, change.Mark{XID: change.XID(m.XID), Seq: m.Seq, At: time.UnixMicro(m.At).UTC()})
 	}
 	return p, nil
+}
+
+func modeRow(busy bool, number int64) feed.ModeRow {
+	if busy {
+		return feed.ModeRow{Mode: feed.Busy, Number: number}
+	}
+	return feed.ModeRow{Mode: feed.Quiet, Number: number}
 }
 
 // What writes says so, whatever the login's defaults are.

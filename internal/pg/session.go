@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,8 +30,9 @@ type session struct {
 	channel string
 	on      sessionEvents
 
-	open    bool // Opened was emitted: what comes is handed on
-	held    int  // bytes of payload in batch
+	open    bool       // Opened was emitted: what comes is handed on
+	held    int        // bytes of payload in batch
+	last    change.XID // of what was notified
 	batch   []feed.Notice
 	catalog bool // the set of watched tables changed
 
@@ -49,6 +51,7 @@ type sessionEvents struct {
 	settled    func()
 	catalog    func()
 	unreadable func(payload string, err error)
+	seen       *atomic.Int64 // counts the transactions that are notified
 }
 
 // newSession takes over conn, which must have listened to nothing so far.
@@ -145,6 +148,10 @@ func (s *session) take(payload string) {
 	case p.Catalog:
 		s.catalog = true
 		return
+	}
+	if x := p.Notice.Change.XID; x != s.last {
+		s.last = x
+		s.on.seen.Add(1)
 	}
 	s.held += len(payload)
 	s.batch = append(s.batch, p.Notice)

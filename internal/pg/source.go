@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -25,6 +26,8 @@ type Config struct {
 	Beat time.Duration
 	// Poll is how often the catalog is looked at for changes that nobody notified. Zero: a second.
 	Poll time.Duration
+	// Mode is how changes reach the node, where the database's own setting leaves it to the servers. Zero: Auto.
+	Mode Mode
 	// Turn is the time between two looks whether a slot of the log can be emptied. Zero: a minute.
 	Turn time.Duration
 	// OnCatalog, if not nil, is called with the watched tables when Run has first read them and whenever they have changed:
@@ -44,9 +47,11 @@ type Source struct {
 	config   Config
 	pool     *pgxpool.Pool
 	state    *state
+	seen     atomic.Int64 // transactions that were notified or swept
 	listener *listener
 	sweeper  *sweeper
 	ticker   *ticker
+	leader   *leader
 	catalog  *follower
 	turner   *turner
 	history  *history
@@ -69,7 +74,11 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	listenerConf, err := listenerConfig(cfg.DatabaseURL)
+	listenerConf, err := directConfig(cfg.DatabaseURL, listenerName)
+	if err != nil {
+		return nil, err
+	}
+	leaderConf, err := directConfig(cfg.DatabaseURL, leaderName)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +92,8 @@ func New(cfg Config) (*Source, error) {
 	}
 	s := &Source{config: cfg, pool: pool, state: newState(cfg.Log)}
 	s.listener = &listener{config: listenerConf, state: s.state}
-	s.sweeper = newSweeper(pool, s.state)
+	s.leader = &leader{config: leaderConf, state: s.state, mode: cfg.Mode, seen: &s.seen}
+	s.sweeper = newSweeper(pool, s.state, &s.seen)
 	s.ticker = &ticker{pool: pool, state: s.state, asks: make(chan int64, 1)}
 	s.catalog = newFollower(pool, s.state, cfg.OnCatalog)
 	s.turner = &turner{pool: pool, state: s.state, pause: min(cfg.Turn/2, 30*time.Second)}
@@ -107,11 +117,13 @@ func (s *Source) Run(ctx context.Context, emit func(feed.Input)) error {
 		settled:    s.settled,
 		catalog:    s.catalog.look,
 		unreadable: s.state.unreadable,
+		seen:       &s.seen,
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { s.listener.run(ctx) })
 	wg.Go(func() { s.sweeper.run(ctx, emit) })
 	wg.Go(func() { s.ticker.run(ctx, emit) })
+	wg.Go(func() { s.leader.run(ctx) })
 	wg.Go(func() { s.beat(ctx, emit) })
 	wg.Go(func() { s.catalog.run(ctx, s.config.Poll) })
 	wg.Go(func() { s.turner.run(ctx, s.config.Turn) })
@@ -121,7 +133,7 @@ func (s *Source) Run(ctx context.Context, emit func(feed.Input)) error {
 
 // Check tries whether a listener could live on the database now: nil, or one line that says what is wrong and what to do.
 func (s *Source) Check(ctx context.Context) error {
-	conn, _, err := s.listener.connect(ctx)
+	conn, _, err := connectFit(ctx, s.listener.config)
 	if err != nil {
 		return explain(err, s.listener.config)
 	}
@@ -168,10 +180,12 @@ func (s *Source) Pool() *pgxpool.Stat { return s.pool.Stat() }
 // Close closes the pool. It waits for its connections to come back, so that Run has returned and no other method is in use.
 func (s *Source) Close() { s.pool.Close() }
 
-// heartbeat is one statement: what it reads, it reads in one snapshot, of a transaction without an xid.
+// heartbeat is one statement: what it reads, it reads in one snapshot, of a transaction without an xid. After that it tries the
+// gate, which it gives back as it ends.
 const heartbeat = `
-	select s.last_value, pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery()
-	from notifyql.change_seq s`
+	select s.last_value, pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery(),
+	  m.number, pg_catalog.pg_try_advisory_xact_lock_shared(m.gate)
+	from notifyql.change_seq s, notifyql.mode m`
 
 // beatTimeout bounds what is asked every second.
 const beatTimeout = 3 * time.Second
@@ -202,7 +216,7 @@ func (s *Source) heartbeat(ctx context.Context) (b feed.Beat, err error) {
 	defer cancel()
 	var snapshot string
 	var standby bool
-	if err := s.pool.QueryRow(ctx, heartbeat).Scan(&b.LastSeq, &snapshot, &standby); err != nil {
+	if err := s.pool.QueryRow(ctx, heartbeat).Scan(&b.LastSeq, &snapshot, &standby, &b.Number, &b.Free); err != nil {
 		return b, err
 	}
 	if standby {

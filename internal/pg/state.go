@@ -11,9 +11,10 @@ import (
 type Status struct {
 	Listening  bool
 	Since      time.Time         // of Listening, or of not listening
-	Problems   map[string]string // by part (listener, sweep, heartbeat, catalog): what it suffers from now
+	Problems   map[string]string // by part (listener, leader, gate, sweep, heartbeat, catalog, tick, retention): what it suffers from now
 	Unreadable int64             // notifications that could not be read
 	Lost       int64             // listener sessions that ended
+	Leader     bool              // this node says which mode the stream is in
 }
 
 // state keeps the status and says each problem once: when it begins, when it changes and when it is over. What several
@@ -49,6 +50,18 @@ func (s *state) listening(err error) {
 	}
 	s.mu.Unlock()
 	s.problem("listener", err)
+}
+
+// leading records whether this node is the leader.
+func (s *state) leading(yes bool) {
+	s.mu.Lock()
+	s.status.Leader = yes
+	s.mu.Unlock()
+	if yes {
+		s.problem("leader", nil)
+	} else {
+		s.problem("gate", nil)
+	}
 }
 
 // problem records what a part suffers from; nil: it is well.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -34,13 +35,14 @@ type sweeper struct {
 	pool  *pgxpool.Pool
 	state *state
 	asks  chan feed.Sweep
+	seen  *atomic.Int64 // counts transactions
 	retry backoff
 	early chan struct{}
 }
 
-func newSweeper(pool *pgxpool.Pool, st *state) *sweeper {
+func newSweeper(pool *pgxpool.Pool, st *state, seen *atomic.Int64) *sweeper {
 	early := make(chan struct{}, 1)
-	return &sweeper{pool: pool, state: st, asks: make(chan feed.Sweep, 1), retry: backoff{early: early}, early: early}
+	return &sweeper{pool: pool, state: st, seen: seen, asks: make(chan feed.Sweep, 1), retry: backoff{early: early}, early: early}
 }
 
 // ask hands over a sweep. The machine has at most one under way; should there be an older one, it is forgotten.
@@ -66,12 +68,21 @@ func (s *sweeper) hurry() {
 	}
 }
 
-func (s *sweeper) run(ctx context.Context, emit func(feed.Input)) {
+func (s *sweeper) run(ctx context.Context, emitUncounted func(feed.Input)) {
+	emit := func(in feed.Input) {
+		if in, ok := in.(feed.Swept); ok {
+			s.seen.Add(int64(len(in.Txns)))
+		}
+		emitUncounted(in)
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case a := <-s.asks:
+			if !pause(ctx, a.Wait) {
+				return
+			}
 			err := s.sweep(ctx, a, emit)
 			if ctx.Err() != nil {
 				return
@@ -98,6 +109,21 @@ func (s *sweeper) run(ctx context.Context, emit func(feed.Input)) {
 			s.retry.wait(ctx)
 			emit(feed.SweepFailed{ID: a.ID})
 		}
+	}
+}
+
+// pause waits, and reports whether ctx was not done before.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 

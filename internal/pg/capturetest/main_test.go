@@ -20,7 +20,7 @@ type note []any
 
 func (n note) kind() string { return n[1].(string) }
 
-// ear hears the notifications of a database.
+// ear hears the notifications of a database, in which it makes writers notify: it holds the gate, as a leader does.
 type ear struct {
 	conn    *pgx.Conn
 	channel string
@@ -30,7 +30,7 @@ type ear struct {
 func listen(t testing.TB, db *pgtest.DB) *ear {
 	t.Helper()
 	e := &ear{conn: db.Conn(t, "postgres"), channel: one[string](t, db, `select channel from notifyql.secret`)}
-	if _, err := e.conn.Exec(t.Context(), `listen `+pgx.Identifier{e.channel}.Sanitize()); err != nil {
+	if _, err := e.conn.Exec(t.Context(), `select pg_advisory_lock(gate) from notifyql.mode; listen `+pgx.Identifier{e.channel}.Sanitize()); err != nil {
 		t.Fatal(err)
 	}
 	return e

@@ -64,7 +64,7 @@ const unclaimed = time.Minute
 
 // sweep removes the folders of owners that died together with their guards, and ends the servers in them.
 func sweep(ctx context.Context, owner user) {
-	for _, root := range owner.roots() {
+	for _, root := range append(owner.roots(), memory) {
 		dirs, _ := filepath.Glob(filepath.Join(root, dirPattern)) // the pattern is well-formed
 		for _, dir := range dirs {
 			info, err := os.Lstat(dir)

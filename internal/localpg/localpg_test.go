@@ -126,6 +126,17 @@ func TestFolderIsClosedToOthers(t *testing.T) {
 	}
 }
 
+func TestInMemory(t *testing.T) {
+	t.Parallel()
+	s := start(t, Options{InMemory: true})
+	if in := filepath.Dir(s.Dir()) == memory; in != roomInMemory() {
+		t.Errorf("the folder is %s; room in memory: %v", s.Dir(), roomInMemory())
+	}
+	if err := s.Stop(); err != nil || exists(s.Dir()) {
+		t.Errorf("after its end the folder is there: %v, %v", exists(s.Dir()), err)
+	}
+}
+
 func TestCrashAndComeBack(t *testing.T) {
 	t.Parallel()
 	s := start(t, Options{})

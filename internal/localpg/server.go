@@ -22,6 +22,9 @@ type Options struct {
 	Settings map[string]string
 	// SocketOnly leaves out the loopback interface: only the Unix socket, in a folder that other users cannot enter.
 	SocketOnly bool
+	// InMemory keeps the folder off the disks where the machine has room for it in memory (Linux, with 4 GB free in
+	// /dev/shm), for those who make and drop many databases: most of the time of that is a disk's file system.
+	InMemory bool
 }
 
 // Server is one running, or for the moment stopped, Postgres.
@@ -50,7 +53,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 		return nil, err
 	}
 	sweep(ctx, owner)
-	dir, err := owner.tempDir()
+	dir, err := owner.tempDir(opts.InMemory)
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for Postgres: %w", err)
 	}

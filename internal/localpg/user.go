@@ -28,10 +28,17 @@ func (u user) roots() []string {
 	return roots
 }
 
-// tempDir makes a folder that only u can enter.
-func (u user) tempDir() (string, error) {
+// memory is where Linux has files that are on no disk.
+const memory = "/dev/shm"
+
+// tempDir makes a folder that only u can enter, if asked for in memory where there is room.
+func (u user) tempDir(inMemory bool) (string, error) {
 	err := errors.New("no folder for temporary files that " + u.name + " can use")
-	for _, root := range u.roots() {
+	roots := u.roots()
+	if inMemory && roomInMemory() && u.reaches(memory) {
+		roots = append([]string{memory}, roots...)
+	}
+	for _, root := range roots {
 		var dir string
 		if dir, err = os.MkdirTemp(root, dirPattern); err != nil {
 			continue

@@ -69,6 +69,7 @@ func startServer(opts localpg.Options, setup Setup) (*localpg.Server, error) {
 	if opts.Version == "" {
 		opts.Version = os.Getenv("NOTIFYQL_TEST_POSTGRES")
 	}
+	opts.InMemory = true
 	srv, err := localpg.Start(ctx, opts)
 	if err != nil {
 		return nil, err

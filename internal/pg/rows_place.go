@@ -18,10 +18,21 @@ type rowsMoment struct {
 	standby bool
 	tick    *change.Tick  // the newest one visible; nil: none
 	marks   []change.Mark // of what the tick does not see
+	gone    dropped       // how far the log has been emptied
 }
 
-// fit reports whether a cursor can be made of it.
-func (m *rowsMoment) fit() bool { return m.era != nil && m.tick != nil && len(m.marks) <= maxBeyond }
+// fit reports whether a cursor can be made of it, from which can be read on: a tick that nothing was logged after can be one that
+// nothing can be read from any more.
+func (m *rowsMoment) fit() bool {
+	if m.era == nil || m.tick == nil || len(m.marks) > maxBeyond {
+		return false
+	}
+	from := change.NewFrontier(m.tick.Snapshot)
+	for _, mark := range m.marks {
+		from.Add(mark.XID)
+	}
+	return !m.gone.holed(&from)
+}
 
 func (m *rowsMoment) cursor() change.Cursor {
 	return change.NewPosition(change.Era(*m.era), *m.tick, m.marks).Point().Cursor()
@@ -49,6 +60,7 @@ const (
 
 // queueMoment asks for all but the marks.
 func (m *rowsMoment) queue(batch *pgx.Batch) {
+	askDropped(batch, &m.gone)
 	batch.Queue(selectMoment).QueryRow(func(row pgx.Row) error {
 		var id, bits pgtype.Int8
 		var snapshot pgtype.Text

@@ -31,7 +31,16 @@ func machineOf(s stepper) *Machine {
 type bug struct {
 	name   string
 	driver driverBugs
+	world  *modeWorld // if not nil, it is looked for in schedules of this one
 	step   func(m *Machine, now time.Time, in Input) ([]change.Txn, []Action)
+}
+
+// machine has the bug, if it is one of the machine.
+func (b *bug) machine() stepper {
+	if b.step != nil {
+		return mutant{New(), b.step}
+	}
+	return New()
 }
 
 var bugs = []bug{
@@ -205,15 +214,17 @@ var bugs = []bug{
 // TestSimulatorFindsBugs shows that the simulator would find each of the mistakes that the machine must not make.
 func TestSimulatorFindsBugs(t *testing.T) {
 	t.Parallel()
-	for _, b := range bugs {
+	for _, b := range slices.Concat(bugs, modeBugs) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
-			for seed := uint64(1); seed <= 200_000; seed++ {
-				m := stepper(New())
-				if b.step != nil {
-					m = mutant{New(), b.step}
+			for seed := uint64(1); seed <= 30_000; seed++ {
+				var err error
+				if b.world != nil {
+					err = b.world.schedule(b.machine(), seed, b.driver)
+				} else {
+					err = schedule(b.machine(), seed, b.driver, nil)
 				}
-				if err := schedule(m, seed, b.driver, nil); err != nil {
+				if err != nil {
 					t.Logf("seed %d: %v", seed, err)
 					return
 				}

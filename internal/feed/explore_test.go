@@ -59,8 +59,9 @@ func explore(s sim) (states, ends int, err error) {
 		s := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
 		must := false
+		endless := s.sweeps()
 		for _, mv := range s.moves(nil) {
-			must = must || mv.kind >= 'a'
+			must = must || mv.kind >= 'a' && !(endless && (mv.kind == mRead || mv.kind == mAnswer))
 			n := s.clone()
 			n.do(mv)
 			if n.err != nil {
@@ -91,6 +92,9 @@ func (s sim) clone() sim {
 	m.held = slices.Clone(m.held)
 	m.late, m.sweep.found = maps.Clone(m.late), maps.Clone(m.sweep.found)
 	c.m, c.w = &m, s.w.Clone()
+	if mut, ok := s.m.(mutant); ok {
+		c.m = mutant{&m, mut.bug}
+	}
 	c.oracle.got = slices.Clone(s.oracle.got)
 	c.sweep.txns = slices.Clone(s.sweep.txns)
 	return sim{&c}
@@ -140,7 +144,7 @@ func (s sim) key(b []byte) []byte {
 		flag(s.beat.Free)
 		snap(s.beat.Snapshot)
 	}
-	num(int(s.now.Sub(s.received)), s.faults.drops, s.faults.deaths, s.faults.failures, s.faults.beats, s.faults.expiries)
+	num(s.faults.drops, s.faults.deaths, s.faults.failures, s.faults.beats, s.faults.expiries)
 
 	o := &s.oracle
 	num(o.part, o.ver[0], o.ver[1], o.ver[2], len(o.got))
@@ -153,8 +157,11 @@ func (s sim) key(b []byte) []byte {
 	flag(m.started, m.up, m.debt, m.sweep.barrier, m.sweep.void, m.sweep.watch, m.reopening)
 	set(m.late)
 	set(m.sweep.found)
-	num(len(m.held), int(m.sweep.open), int(m.lastSeq), int(m.sweptSeq), int(m.sweep.lastSeq))
-	num(int(s.now.Sub(m.sweptAt)), int(s.now.Sub(m.sweep.began)), int(s.now.Sub(m.heard)))
+	num(len(m.held), int(m.sweep.open))
+	if !s.coarse { // where hearts beat
+		num(int(s.now.Sub(s.received)), int(m.lastSeq), int(m.sweptSeq), int(m.sweep.lastSeq))
+		num(int(s.now.Sub(m.sweptAt)), int(s.now.Sub(m.sweep.began)), int(s.now.Sub(m.heard)))
+	}
 	num(int(m.mode), int(m.number)) // not how long sweeps wait: here there is no time
 	flag(m.early != nil, m.behind)
 	for _, n := range m.held {

@@ -180,7 +180,6 @@ func (m *Machine) opened(in Opened) {
 	m.receive(m.release())
 }
 
-
 // Enter says in which era the database is, before the listener is Opened there. If it is another one than that in which the
 // frontier was made, Enter returns the place that stands for all that was dispatched, or nil where there was none: the driver looks
 // whether all that is still there, and says so with Opened. Until then nothing more is dispatched.

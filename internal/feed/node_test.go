@@ -35,6 +35,7 @@ type node struct {
 	received  time.Time // a notification
 	faults    budget
 	firstOpen bool // done
+	coarse    bool // sweeps and heartbeats are one step each, and notices arrive one by one: as small a world as tells all about the modes
 
 	stepped func(in Input, txns []change.Txn) // if not nil, is told of each step
 	joined  func(Joined)                      // if not nil, of each that is dispatched
@@ -117,7 +118,11 @@ func (n *node) moves(out []move) []move {
 	case open:
 		if !n.dead {
 			waiting, first := n.w.Waiting(n.pos, n.sub), len(out)
-			for k := 1; k <= waiting && len(out) < first+3; k++ {
+			most := 3
+			if n.coarse {
+				most = 1
+			}
+			for k := 1; k <= waiting && len(out) < first+most; k++ {
 				if n.together(k) {
 					out = append(out, move{mReceive, k})
 				}
@@ -135,7 +140,9 @@ func (n *node) moves(out []move) []move {
 	}
 	if n.sweep.id != 0 {
 		if !n.sweep.read {
-			out = append(out, move{mRead, 0})
+			if !n.coarse || !n.sweeps() || len(n.w.Read(&n.sweep.from, n.w.Snapshot())) > 0 {
+				out = append(out, move{mRead, 0})
+			}
 		} else {
 			out = append(out, move{mAnswer, 0})
 			if len(n.sweep.txns) > 1 {
@@ -149,7 +156,11 @@ func (n *node) moves(out []move) []move {
 			out = append(out, move{mExpire, 0})
 		}
 	}
-	if n.beatRead && !n.tried {
+	if n.coarse {
+		if n.m.Stats().Mode == Quiet && n.w.Free() {
+			out = append(out, move{mTry, 0})
+		}
+	} else if n.beatRead && !n.tried {
 		out = append(out, move{mTry, 0})
 	} else if n.beatRead {
 		out = append(out, move{mBeat, 0})
@@ -177,6 +188,9 @@ func (n *node) do(mv move) {
 		n.dead = true
 	case mRead:
 		n.readSweep()
+		if n.coarse && n.sweep.read {
+			n.answer(0)
+		}
 	case mAnswer:
 		n.answer(mv.n)
 	case mFail:
@@ -192,8 +206,15 @@ func (n *node) do(mv move) {
 		n.beatRead, n.tried = true, !n.w.Modes.On
 		n.beat = Beat{LastSeq: n.w.LastSeq(), Snapshot: n.w.Snapshot(), Number: n.w.Mode().Number, Free: n.w.Free()}
 	case mTry:
+		if n.coarse && !n.beatRead {
+			n.beat = Beat{LastSeq: n.w.LastSeq(), Snapshot: n.w.Snapshot(), Number: n.w.Mode().Number, Free: !n.bugs.neverTries}
+			n.emit(n.beat)
+			return
+		}
 		n.tried = true
-		if !n.bugs.triesFirst {
+		if n.bugs.triesFirst {
+			n.beat.Number = n.w.Mode().Number
+		} else {
 			n.beat.Free = n.w.Free()
 		}
 		n.beat.Free = n.beat.Free && !n.bugs.neverTries

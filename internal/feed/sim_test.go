@@ -57,6 +57,7 @@ func schedule(m stepper, seed uint64, bugs driverBugs, trace func(string, ...any
 	s.bugs, s.trace = bugs, trace
 	if modes := rand.New(rand.NewPCG(seed, 6)); bugs.modes != (mvcctest.ModeBugs{}) || modes.IntN(2) == 0 {
 		s.w.Modes = newModes(modes, s.w)
+		mood.weighModes(modes)
 		s.w.Modes.Bugs = bugs.modes
 	}
 	var buf []move
@@ -72,8 +73,11 @@ func schedule(m stepper, seed uint64, bugs driverBugs, trace func(string, ...any
 
 // newModes is a database with modes, and with some writers that prepare.
 func newModes(r *rand.Rand, w *mvcctest.World) mvcctest.Modes {
-	m := mvcctest.Modes{On: true}
-	m.Faults = mvcctest.ModeFaults{Cycles: 1 + r.IntN(3), Crashes: r.IntN(3), Losses: r.IntN(2), Strangers: r.IntN(2) * r.IntN(3)}
+	m := mvcctest.Modes{On: true, First: mvcctest.ModeRow{Busy: true, Number: 1}}
+	if r.IntN(2) == 0 {
+		m.First.Busy, m.Leader, m.HasK = false, mvcctest.LeadsQuiet, true
+	}
+	m.Faults = mvcctest.ModeFaults{Cycles: 1 + r.IntN(3), Crashes: r.IntN(3), Losses: r.IntN(4), Strangers: r.IntN(2) * r.IntN(3)}
 	if r.IntN(3) == 0 {
 		for i := range w.Writers {
 			for k := range w.Writers[i].Plans {
@@ -82,6 +86,14 @@ func newModes(r *rand.Rand, w *mvcctest.World) mvcctest.Modes {
 		}
 	}
 	return m
+}
+
+// weighModes makes the leader quick, some of the time quicker than the writers, and lets what is prepared wait.
+func (m *mood) weighModes(r *rand.Rand) {
+	m.weights[mMode], m.weights[mMayDo], m.weights[mPrepared] = 4+r.IntN(16), 1+r.IntN(12), 1
+	if r.IntN(3) == 0 {
+		m.weights[mWrite] = 1 + r.IntN(4)
+	}
 }
 
 // sim is one node and the writers of its database.
@@ -95,23 +107,29 @@ func newSim(m stepper, writers []mvcctest.Writer, faults budget) sim {
 const (
 	mWrite  = 'w' // writer n does its next thing
 	mVictim = 'v' // writer n is rolled back, to end a deadlock
-	mMode   = 'm' // the leader or a stranger does n
-	mMayDo  = 'M' // and need not
+
+	mPrepared = 'q' // what writer n has prepared is committed
+	mMode     = 'm' // the leader or a stranger does n
+	mMayDo    = 'M' // and need not
 )
 
 // moves lists what can happen next.
 func (s sim) moves(out []move) []move {
-	for i := range s.w.Writers {
-		if s.w.Can(i) {
+	return s.node.moves(worldMoves(s.w, out))
+}
+
+// worldMoves lists what can happen to the database next.
+func worldMoves(w *mvcctest.World, out []move) []move {
+	for i := range w.Writers {
+		switch {
+		case w.Prepared(i):
+			out = append(out, move{mPrepared, i})
+		case w.Can(i):
 			out = append(out, move{mWrite, i})
-		} else if s.w.Deadlocked(i) {
+		case w.Deadlocked(i):
 			out = append(out, move{mVictim, i})
 		}
 	}
-	return s.node.moves(modeMoves(s.w, out))
-}
-
-func modeMoves(w *mvcctest.World, out []move) []move {
 	w.ModeMoves(func(mv mvcctest.ModeMove, must bool) {
 		if must {
 			out = append(out, move{mMode, int(mv)})
@@ -127,7 +145,7 @@ func (s sim) do(mv move) {
 		s.trace("%s", s.describe(mv))
 	}
 	switch mv.kind {
-	case mWrite:
+	case mWrite, mPrepared:
 		s.w.Step(mv.n)
 	case mVictim:
 		s.w.Victim(mv.n)
@@ -140,13 +158,13 @@ func (s sim) do(mv move) {
 
 // settle lets everything end: no more faults, every writer to its end, the heart beating until nothing is left to do.
 func (s sim) settle() {
-	s.faults, s.w.Modes.Still = budget{}, true
+	s.faults, s.w.Modes.Still, s.coarse = budget{}, true, false
 	var buf []move
 	const (
 		idleBeats = 12 // a second each: beyond the time between sweeps of an idle log
 		beats     = 30
 	)
-	for n := 0; s.err == nil; {
+	for n, steps := 0, 0; s.err == nil && steps < 3_000; steps++ {
 		buf = s.moves(buf[:0])
 		if s.sweeps() {
 			buf = slices.DeleteFunc(buf, func(mv move) bool { return mv.kind == mRead || mv.kind == mAnswer })
@@ -200,7 +218,6 @@ func newMood(r *rand.Rand) *mood {
 		m.weights[rare[k]] = 1
 	}
 	m.weights[mWrite] += 8
-	m.weights[mMode] += 4
 	return m
 }
 
@@ -238,7 +255,7 @@ func (m *mood) pick(r *rand.Rand, moves []move) move {
 
 func (s sim) describe(mv move) string {
 	switch mv.kind {
-	case mWrite, mVictim:
+	case mWrite, mVictim, mPrepared:
 		wr := &s.w.Writers[mv.n]
 		if wr.Tx < 0 {
 			return fmt.Sprintf("writer %d begins %d", mv.n, s.w.Next)

@@ -16,6 +16,7 @@ type ModeRow struct {
 // it announces its modes in. In a database without Modes the writers always notify.
 type Modes struct {
 	On       bool
+	First    ModeRow // as it is before anything is announced
 	Leader   LeaderState
 	HasK     bool // the leader has K; it does not know when it loses it
 	Stranger Stranger
@@ -38,7 +39,12 @@ type said struct {
 type Stranger struct{ Shared, Asks, HasK, HasPlace bool }
 
 // ModeFaults bound what is not bound to happen.
-type ModeFaults struct{ Cycles, Crashes, Losses, Strangers int }
+type ModeFaults struct {
+	Cycles    int // times that the leader asks for K
+	Crashes   int // of the leader
+	Losses    int // times that the leader gives up on K or lets it go, or loses it without knowing
+	Strangers int // times that a stranger does something
+}
 
 // ModeBugs are mistakes in the trigger and in the leader.
 type ModeBugs struct {
@@ -47,7 +53,6 @@ type ModeBugs struct {
 	NoTakeover   bool // a new leader that finds the row quiet does not announce busy
 	KeepsNothing bool // a trigger gives K back at once
 	Remembers    bool // a trigger that was granted K once does not try again, also behind a savepoint that K went with
-	Unnoticed    bool // who waits for K does not keep others from getting it
 	PrepareFrees bool // PREPARE gives K back
 }
 
@@ -125,11 +130,11 @@ func (w *World) ModeMoves(yield func(m ModeMove, must bool)) {
 		must(Announce, quiet && w.Notifier < 0)
 		may(Ask, !quiet && m.Faults.Cycles > 0)
 	case Asks:
-		may(GiveUp, true)
+		may(GiveUp, m.Faults.Losses > 0)
 		must(Grant, !taken && !m.Bugs.EarlyQuiet)
 		must(Announce, m.Bugs.EarlyQuiet && w.Notifier < 0)
 	case Granted:
-		may(GiveUp, true)
+		may(GiveUp, m.Faults.Losses > 0)
 		must(Announce, w.Notifier < 0)
 	case SaysQuiet, SaysBusy:
 		must(CommitMode, true)
@@ -161,6 +166,7 @@ func (w *World) DoMode(mv ModeMove) {
 		m.Faults.Cycles--
 		m.Leader = Asks
 	case GiveUp:
+		m.Faults.Losses--
 		m.Leader, m.HasK = Elected, false
 	case Grant:
 		m.Leader, m.HasK = Granted, true
@@ -240,8 +246,7 @@ func (w *World) die() {
 // Free reports whether somebody who has not got K is granted it in shared mode now.
 func (w *World) Free() bool {
 	m := &w.Modes
-	asked := m.Leader == Asks || m.Stranger.Asks
-	return m.On && !m.HasK && !m.Stranger.HasK && !(asked && !m.Bugs.Unnoticed)
+	return m.On && !m.HasK && !m.Stranger.HasK && m.Leader != Asks && !m.Stranger.Asks
 }
 
 // Mode is the row as it stands.
@@ -255,16 +260,13 @@ func (w *World) ModeAt(s change.Snapshot) ModeRow {
 }
 
 func (w *World) modeOf(seen func(*Tx) bool) ModeRow {
-	if !w.Modes.On {
-		return ModeRow{}
-	}
 	for i := len(w.Modes.said) - 1; i >= 0; i-- {
 		s := &w.Modes.said[i]
 		if t := &w.Txs[s.tx]; t.State == Committed && seen(t) {
 			return s.row
 		}
 	}
-	return ModeRow{Busy: true, Number: 1}
+	return w.Modes.First
 }
 
 // try is what the trigger does behind the log: granted K, the change stays silent, and K is kept as long as the change is.
@@ -282,6 +284,12 @@ func (w *World) try(t *Tx, n Note) {
 	if silent {
 		t.HasK, t.silent = t.HasK || w.Free() && !bugs.KeepsNothing, true
 	}
+}
+
+// Prepared reports whether writer i has a prepared transaction.
+func (w *World) Prepared(i int) bool {
+	at := w.Writers[i].Tx
+	return at >= 0 && w.Txs[at].State == Prepared
 }
 
 // Untried reports whether writer i has logged a change and not tried K for it yet.

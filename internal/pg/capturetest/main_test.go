@@ -70,8 +70,8 @@ func text(notes []note) string {
 		switch n.kind() {
 		case "M":
 			fmt.Fprintf(&b, "M %v %v %v\n", n[3], n[4], n[5])
-		case "W":
-			fmt.Fprintf(&b, "W %v\n", n[2])
+		case "W", "B", "Q":
+			fmt.Fprintf(&b, "%s %v\n", n[1], n[2])
 		default:
 			fmt.Fprintf(&b, "%s %v\n", n[1], n[3])
 		}

@@ -131,13 +131,7 @@ func (s *server) overflow() {
 // moves lists what can happen next. A move of a server has its index in the hundreds of n, of a client too.
 func (c *cluster) moves(out []move) []move {
 	ready := len(c.w.Ticks) > 0 && !c.w.Ticking() || len(c.w.Ticks) > 1
-	for i := range c.w.Writers {
-		if c.w.Can(i) {
-			out = append(out, move{mWrite, i})
-		} else if c.w.Deadlocked(i) {
-			out = append(out, move{mVictim, i})
-		}
-	}
+	out = worldMoves(c.w, out)
 	if c.w.Ticking() {
 		out = append(out, move{mTicked, 0})
 	} else if c.faults.ticks > 0 || !ready || c.wantsTick() {
@@ -191,7 +185,8 @@ func (c *cluster) nobodyMisses(seq int64) bool {
 		}
 		for _, srv := range c.servers {
 			m := machineOf(srv.m)
-			if !srv.firstOpen || !m.f.Contains(c.w.Txs[l.Tx].XID) || m.sweep.id != 0 {
+			busy := m.sweep.id != 0 && !(srv.sweeps() && !srv.sweep.read) // its next sweep finds all that is there now dispatched
+			if !srv.firstOpen || !m.f.Contains(c.w.Txs[l.Tx].XID) || busy {
 				return false
 			}
 		}
@@ -221,10 +216,12 @@ func (c *cluster) do(mv move) {
 	c.steps++
 	w, i, n := c.w, mv.n/100, mv.n%100
 	switch mv.kind {
-	case mWrite:
+	case mWrite, mPrepared:
 		w.Step(mv.n)
 	case mVictim:
 		w.Victim(mv.n)
+	case mMode, mMayDo:
+		w.DoMode(mvcctest.ModeMove(mv.n))
 	case mTick:
 		if !c.wantsTick() {
 			c.faults.ticks--
@@ -300,7 +297,7 @@ func (c *cluster) crash(keep int, survive bool) {
 		}
 		s.lose()
 		s.oracle.crashed(c.w, lost)
-		s.dead, s.beatRead = false, false
+		s.dead, s.beatRead, s.tried = false, false, false
 		if s.sweep.read {
 			id := s.sweep.id
 			s.sweep = asked{}
@@ -315,13 +312,13 @@ func (c *cluster) crash(keep int, survive bool) {
 
 // settle lets everything end, with every client back and live.
 func (c *cluster) settle() {
-	c.faults = clusterBudget{}
+	c.faults, c.w.Modes.Still = clusterBudget{}, true
 	for _, s := range c.servers {
 		s.faults = budget{}
 	}
 	var buf []move
 	for rounds := 0; c.err == nil; {
-		buf = c.moves(buf[:0])
+		buf = slices.DeleteFunc(c.moves(buf[:0]), c.endless)
 		if len(buf) > 0 {
 			c.do(buf[0])
 			continue
@@ -329,11 +326,22 @@ func (c *cluster) settle() {
 		if rounds++; rounds > 40 {
 			break
 		}
-		for i := range c.servers {
+		for i, s := range c.servers {
+			if s.sweep.id != 0 && !s.sweep.read {
+				c.do(move{mRead, 100 * i})
+			}
+			if s.sweep.read {
+				c.do(move{mAnswer, 100 * i})
+			}
 			c.do(move{mPulse, 100 * i})
 		}
 		if rounds > 14 && c.atRest() {
 			break
+		}
+	}
+	for i, s := range c.servers {
+		if !s.inMode() {
+			c.fail("node %d takes the stream for %s", i, s.m.Stats().Mode)
 		}
 	}
 	for i, cl := range c.clients {
@@ -348,7 +356,17 @@ func (c *cluster) settle() {
 	}
 }
 
+// endless reports whether a move is of a busy node's sweeps, which never end.
+func (c *cluster) endless(mv move) bool {
+	return (mv.kind == mRead || mv.kind == mAnswer) && c.servers[mv.n/100].sweeps()
+}
+
 func (c *cluster) atRest() bool {
+	for _, s := range c.servers {
+		if !s.inMode() {
+			return false
+		}
+	}
 	for _, cl := range c.clients {
 		if cl.state != live || cl.place != cl.at.end() {
 			return false

@@ -55,6 +55,10 @@ func resumes(seed uint64, bugs clusterBugs, trace func(string, ...any)) error {
 	if spiteful {
 		c.faults.leaves, c.faults.drops, c.faults.ticks = c.faults.leaves+4, c.faults.drops+1, c.faults.ticks+4
 	}
+	if modes := rand.New(rand.NewPCG(seed, 6)); modes.IntN(2) == 1 {
+		c.w.Modes = newModes(modes, c.w)
+		mood.weighModes(modes)
+	}
 	var buf []move
 	for n := 2 * mood.length; n > 0 && c.err == nil; n-- {
 		if buf = c.moves(buf[:0]); len(buf) == 0 {

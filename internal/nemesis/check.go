@@ -29,6 +29,7 @@ const (
 	Foreign    Rule = "foreign"           // another tenant's
 	OutOfSet   Rule = "not of the set"    // not what the filter makes of it
 	RolledBack Rule = "rolled back"
+	Early      Rule = "early"       // it came before its commit
 	Phantom    Rule = "phantom"     // never committed, or lost by the database and not withdrawn
 	NoCause    Rule = "no cause"    // an expiry that nothing explains
 	OneMoment  Rule = "snapshot"    // the rows at the beginning are not those of one moment
@@ -69,6 +70,7 @@ type due struct {
 	kind     Kind
 	old, new *Row
 	xid      uint64
+	seq      int64
 	place    int // among those of its row
 }
 
@@ -110,7 +112,14 @@ type one struct {
 
 func (k *checker) expect(s *Subscription) *one {
 	c := &one{checker: k, s: s, dues: map[dueKey]*due{}, rows: map[int64][]*due{}, ofTxn: map[uint64]int{}, said: map[Rule]int{}}
-	table := slices.Clone(k.byTable[s.Table])
+	var table, truncations []int
+	for _, i := range k.byTable[s.Table] {
+		if k.truth.Written[i].row() == nil {
+			truncations = append(truncations, i)
+		} else {
+			table = append(table, i)
+		}
+	}
 	slices.SortFunc(table, func(a, b int) int {
 		x, y := &k.truth.Written[a], &k.truth.Written[b]
 		if by := cmp.Compare(x.row().Version, y.row().Version); by != 0 {
@@ -120,8 +129,10 @@ func (k *checker) expect(s *Subscription) *one {
 	})
 	for _, i := range table {
 		w := &k.truth.Written[i]
-		d := &due{xid: w.XID}
+		d := &due{xid: w.XID, seq: w.Seq}
 		switch was, is := s.match(w.Old), s.match(w.New); {
+		case is && s.Channel:
+			d.kind, d.new = Event, w.New
 		case was && is:
 			d.kind, d.old, d.new = Update, w.Old, w.New
 		case is:
@@ -131,13 +142,18 @@ func (k *checker) expect(s *Subscription) *one {
 		default:
 			continue
 		}
-		id := w.row().ID
-		d.place = len(c.rows[id])
-		c.rows[id] = append(c.rows[id], d)
-		c.dues[keyOf(d.old, d.new)] = d
-		c.ofTxn[d.xid]++
+		c.owe(w.row().ID, keyOf(d.old, d.new), d)
 	}
+	c.truncations(truncations)
 	return c
+}
+
+// owe adds what must come, behind what else must come of its row.
+func (c *one) owe(id int64, key dueKey, d *due) {
+	d.place = len(c.rows[id])
+	c.rows[id] = append(c.rows[id], d)
+	c.dues[key] = d
+	c.ofTxn[d.xid]++
 }
 
 func btoi(b bool) int {
@@ -175,9 +191,7 @@ func (c *one) run() {
 			c.initial(n)
 		case Synced: // all of what a batch said would go on, too
 			c.open = 0
-			if c.synced.IsZero() {
-				c.synced = n.At
-			}
+			c.live(n)
 		case Resumed, Completed:
 			c.open = 0
 		case Expired:
@@ -188,7 +202,7 @@ func (c *one) run() {
 		}
 	}
 	if c.synced.IsZero() {
-		c.broken(Unfinished, "it never got all rows")
+		c.broken(Unfinished, "it never got all rows, or nothing of a channel")
 		return
 	}
 	c.end()
@@ -196,10 +210,13 @@ func (c *one) run() {
 }
 
 func version(n *Note) int64 {
-	if n.New != nil {
+	switch {
+	case n.New != nil:
 		return n.New.Version
+	case n.Old != nil:
+		return n.Old.Version
 	}
-	return n.Old.Version
+	return 0 // of a TRUNCATE
 }
 
 func show(r *Row) string {

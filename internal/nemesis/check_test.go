@@ -17,16 +17,28 @@ type made struct {
 	rows  map[int64]*Row
 	clock time.Time
 	stamp int64
+	empties bool // some transactions TRUNCATE
 	// of the subscriber
 	begun bool
 }
 
 // history makes a random one: three tenants, a filter, rows that move between tenants and into the set and out of it, an expiry.
 func history(seed uint64) *made {
-	m := &made{
+	m := unlived(seed)
+	m.live()
+	return m
+}
+
+// unlived is one in which nothing has happened yet.
+func unlived(seed uint64) *made {
+	return &made{
 		truth: Truth{Txns: map[uint64]Txn{}, Rows: map[string][]Row{}}, rnd: rand.New(rand.NewPCG(seed, 7)), rows: map[int64]*Row{}, clock: noon,
 		sub: Subscription{Name: "s", Table: "t", Tenant: "a", Filter: Filter{Below: 60}},
 	}
+}
+
+// live lets the history happen.
+func (m *made) live() {
 	xid := uint64(100)
 	for range 20 {
 		m.transaction(xid)
@@ -47,7 +59,6 @@ func history(seed uint64) *made {
 	for _, r := range m.rows {
 		m.truth.Rows["t"] = append(m.truth.Rows["t"], *r)
 	}
-	return m
 }
 
 func (m *made) note(n Note) {
@@ -58,6 +69,9 @@ func (m *made) note(n Note) {
 func (m *made) begin() {
 	m.begun = true
 	m.note(Note{Kind: Begun})
+	if m.sub.Channel {
+		return
+	}
 	for _, r := range m.rows {
 		if m.sub.match(r) {
 			m.note(Note{Kind: Initial, New: r})
@@ -70,7 +84,14 @@ func (m *made) begin() {
 func (m *made) transaction(xid uint64) {
 	m.clock = m.clock.Add(time.Second)
 	m.truth.Txns[xid] = Txn{Before: Snapshot{Xmax: xid}, Committed: m.clock}
-	for range 1 + m.rnd.IntN(5) {
+	for i := range 1 + m.rnd.IntN(5) {
+		if m.sub.Channel {
+			m.publish(xid)
+			continue
+		}
+		if m.empties && i == 1 && m.rnd.IntN(25) == 0 {
+			m.truncate(xid)
+		}
 		id := m.rnd.Int64N(40)
 		old := m.rows[id]
 		m.stamp += 2
@@ -91,7 +112,7 @@ func (m *made) transaction(xid uint64) {
 }
 
 func (m *made) write(xid uint64, old, next *Row) {
-	m.truth.Written = append(m.truth.Written, Written{Table: "t", XID: xid, Old: old, New: next})
+	m.truth.Written = append(m.truth.Written, Written{Table: "t", XID: xid, Seq: int64(len(m.truth.Written)), Old: old, New: next})
 	if next != nil {
 		m.rows[next.ID] = next
 	} else {
@@ -117,6 +138,12 @@ func (m *made) check() []Violation { return Check(&m.truth, []*Subscription{&m.s
 
 func TestCheckIsSilent(t *testing.T) {
 	t.Parallel()
+	findsNothing(t, history)
+}
+
+// findsNothing expects that nothing is found where there is nothing to be found.
+func findsNothing(t *testing.T, history func(seed uint64) *made) {
+	t.Helper()
 	for seed := range uint64(200) {
 		m := history(seed)
 		if seed%2 == 0 {
@@ -142,7 +169,9 @@ func (m *made) pick(fits func(i int, n *Note) bool) int {
 	return is[m.rnd.IntN(len(is))]
 }
 
-func isChange(_ int, n *Note) bool { return n.Kind == Insert || n.Kind == Update || n.Kind == Delete }
+func isChange(_ int, n *Note) bool {
+	return n.Kind == Insert || n.Kind == Update || n.Kind == Delete || n.Kind == Truncate || n.Kind == Event
+}
 
 func expired(n Note) bool { return n.Kind == Expired }
 
@@ -151,11 +180,22 @@ func (m *made) after(i int, n Note) {
 	m.sub.Notes = slices.Insert(m.sub.Notes, i+1, n)
 }
 
-// seeded are mistakes that a product could make, put into what a subscriber received. Each reports whether there was a place for it.
-var seeded = map[string]struct {
-	rules []Rule // any of which may find it
-	spoil func(m *made) bool
-}{
+func (m *made) drop(i int) { m.sub.Notes = slices.Delete(m.sub.Notes, i, i+1) }
+
+// swap changes what came at two times.
+func (m *made) swap(i, k int) {
+	a, b := &m.sub.Notes[i], &m.sub.Notes[k]
+	a.At, b.At = b.At, a.At
+	*a, *b = *b, *a
+}
+
+// mistake is one that a product could make, put into what a subscriber received.
+type mistake struct {
+	rules []Rule             // any of which may find it
+	spoil func(m *made) bool // reports whether there was a place for it
+}
+
+var seeded = map[string]mistake{
 	"a change is dropped": {[]Rule{Lost}, func(m *made) bool {
 		// The last before an expiry it need not have got.
 		i := m.pick(func(i int, n *Note) bool {
@@ -227,6 +267,11 @@ var seeded = map[string]struct {
 		r := *m.sub.Notes[i].New
 		r.N = (r.N + 1) % 60
 		m.sub.Notes[i].New = &r
+		return true
+	}},
+	"a change comes before its commit": {[]Rule{Early}, func(m *made) bool {
+		i := m.pick(isChange)
+		m.sub.Notes[i].At = m.sub.Notes[i].At.Add(-time.Second)
 		return true
 	}},
 	"a row that was rolled back": {[]Rule{RolledBack}, func(m *made) bool {
@@ -376,7 +421,13 @@ func (m *made) changes(from, to int) bool {
 
 func TestCheckFindsMistakes(t *testing.T) {
 	t.Parallel()
-	for name, bug := range seeded {
+	finds(t, history, seeded)
+}
+
+// finds puts each mistake into many histories.
+func finds(t *testing.T, history func(seed uint64) *made, mistakes map[string]mistake) {
+	t.Helper()
+	for name, bug := range mistakes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			places := 0

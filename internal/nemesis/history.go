@@ -18,10 +18,12 @@ type Row struct {
 // Doomed reports whether the row's writer meant to roll it back.
 func (r *Row) Doomed() bool { return r.Stamp&1 == 1 }
 
-// Written is one committed change of a row; Old is nil of an insert and New of a delete.
+// Written is one committed change of a row, Old is nil of an insert and New of a delete; or an event published on the channel Table, New;
+// or a TRUNCATE, which has neither.
 type Written struct {
 	Table    string
 	XID      uint64
+	Seq      int64 // which of a TRUNCATE and another change of its table was first
 	Old, New *Row
 }
 
@@ -58,7 +60,7 @@ type Truth struct {
 type Kind byte
 
 const (
-	Begun     Kind = iota // it asked for all rows, and changes from there on
+	Begun     Kind = iota // it asked for all rows, and changes from there on; of a channel, for what is published from there on
 	Resumed               // it asked for what follows its last cursor, over another connection
 	Initial               // a row as it stands
 	Synced                // all before now was sent
@@ -66,11 +68,13 @@ const (
 	Insert
 	Update
 	Delete
-	Expired // its place in the history is gone, with a Cause
+	Truncate // all rows of the table were removed
+	Event    // of a channel
+	Expired  // its place in the history is gone, with a Cause
 )
 
 func (k Kind) String() string {
-	return [...]string{"Begun", "Resumed", "Initial", "Synced", "Completed", "Insert", "Update", "Delete", "Expired"}[k]
+	return [...]string{"Begun", "Resumed", "Initial", "Synced", "Completed", "Insert", "Update", "Delete", "Truncate", "Event", "Expired"}[k]
 }
 
 // Cause is why a place in the history is gone, as the one who looked into the database then says.
@@ -110,11 +114,12 @@ func (f Filter) Match(r *Row) bool {
 
 // Subscription is what one subscriber wanted and got, over all its connections.
 type Subscription struct {
-	Name   string
-	Table  string
-	Tenant string
-	Filter Filter
-	Notes  []Note
+	Name    string
+	Table   string
+	Channel bool // Table is a channel's name
+	Tenant  string
+	Filter  Filter
+	Notes   []Note
 }
 
 func (s *Subscription) match(r *Row) bool { return s.Filter.Match(r) && r.Tenant == s.Tenant }

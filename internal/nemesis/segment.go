@@ -48,7 +48,17 @@ func (c *one) initial(n *Note) {
 	}
 }
 
+// live is told of what shows that all rows that stood have come. A channel has none: whatever comes of it shows that.
+func (c *one) live(n *Note) {
+	if c.synced.IsZero() {
+		c.synced = n.At
+	}
+}
+
 func (c *one) change(n *Note) {
+	if c.s.Channel {
+		c.live(n)
+	}
 	if c.synced.IsZero() {
 		c.broken(OneMoment, "a change of row %d before SYNCED", keyOf(n.Old, n.New).id)
 	}
@@ -58,6 +68,9 @@ func (c *one) change(n *Note) {
 		}
 	}
 	key := keyOf(n.Old, n.New)
+	if n.Kind == Truncate {
+		key = truncation(n.XID)
+	}
 	if c.astray[key.id] { // what follows a phantom follows nothing
 		return
 	}
@@ -76,8 +89,13 @@ func (c *one) change(n *Note) {
 	}
 	c.got[d] = true
 	c.gotTxn[d.xid]++
+	if t := c.truth.Txns[d.xid].Committed; n.At.Before(t) { // the database has our clock
+		c.broken(Early, "row %d version %d, transaction %d, at %s, and its commit at %s", key.id, version(n), n.XID, clock(n.At), clock(t))
+	}
 	next, known := c.next[key.id]
 	switch {
+	case !known && (d.kind == Event || d.kind == Truncate):
+		c.since(key.id, d, n)
 	case !known && d.kind != Insert:
 		c.broken(Lost, "row %d version %d changes and was not there, transaction %d, at %s", key.id, version(n), n.XID, clock(n.At))
 	case known && d.place < next:
@@ -88,13 +106,27 @@ func (c *one) change(n *Note) {
 			key.id, d.place-next, version(n), n.XID, clock(n.At), lost.xid, clock(c.truth.Txns[lost.xid].Committed))
 	}
 	c.next[key.id] = max(next, d.place+1)
-	if n.New != nil {
-		c.set[key.id] = n.New
-	} else {
+	switch n.Kind {
+	case Event:
+	case Truncate:
+		c.emptied(n)
+	case Delete:
 		delete(c.set, key.id)
+	default:
+		c.set[key.id] = n.New
 	}
 	if len(c.xids) == 0 || c.xids[len(c.xids)-1] != n.XID {
 		c.xids = append(c.xids, n.XID)
+	}
+}
+
+// since judges the first that comes of something that does not stand: none of before was committed since the beginning.
+func (c *one) since(id int64, d *due, n *Note) {
+	for _, e := range c.rows[id][:d.place] {
+		if t := c.truth.Txns[e.xid].Committed; t.After(c.synced) {
+			c.broken(Lost, "%s by transaction %d, committed at %s, before one of transaction %d at %s", e.kind, e.xid, clock(t), n.XID, clock(n.At))
+			return
+		}
 	}
 }
 

@@ -278,10 +278,10 @@ func FuzzStep(f *testing.F) {
 		var ids []int
 		for len(in) > 0 {
 			var input Input
-			switch next() % 7 {
+			switch next() % 8 {
 			case 0:
 				x := change.XID(next())
-				input = Opened{Snapshot: change.Snapshot{Xmin: x, Xmax: x}}
+				input = Opened{Snapshot: change.Snapshot{Xmin: x, Xmax: x}, Mode: ModeRow{Mode(next() % 2), next()}}
 			case 1:
 				input = notify(next(), next(), next(), next())
 			case 2:
@@ -293,10 +293,12 @@ func FuzzStep(f *testing.F) {
 				input = Lost{}
 			case 5:
 				now = now.Add(time.Duration(next()) * 100 * time.Millisecond)
-				input = Beat{LastSeq: next()}
+				input = Beat{LastSeq: next(), Number: next(), Free: next()%2 == 0}
 			case 6:
 				x := change.XID(next())
 				input = Expired{ID: int(next()), Snapshot: change.Snapshot{Xmin: x, Xmax: x}}
+			case 7:
+				input = then(say(Mode(next()%2), next(), next(), next()), notify(next(), next()))
 			}
 			_, acts := m.Step(now, input)
 			switch in := input.(type) {
@@ -317,7 +319,7 @@ func FuzzStep(f *testing.F) {
 			if len(ids) > 1 {
 				t.Fatalf("sweeps %v are under way at once", ids)
 			}
-			if s := m.Stats(); s.Held > 3 || len(m.late) > 2 || s.State == Down && s.Held > 0 {
+			if s := m.Stats(); s.Held > 3 || len(m.late) > 2 || (s.State == Down || s.Mode == Busy) && s.State != Starting && s.Held > 0 {
 				t.Fatalf("%+v, late %d", s, len(m.late))
 			}
 		}

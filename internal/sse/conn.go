@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/notifyql/notifyql/internal/ws"
@@ -27,6 +29,7 @@ type conn struct {
 
 	ctx    context.Context // the service's; done when the connection is closed
 	cancel context.CancelFunc
+	over   context.Context // done when the session is over
 
 	mu       sync.Mutex
 	state    state
@@ -65,6 +68,10 @@ func connect(ctx context.Context, svc ws.Service, init []byte, single bool, o *O
 		return nil, err
 	}
 	c.session = session
+	c.over = context.Background()
+	if e, ok := session.(ws.Ender); ok {
+		c.over = e.Ended()
+	}
 	return c, nil
 }
 
@@ -258,6 +265,20 @@ func (c *conn) gather(b []byte) (events []byte, over bool) {
 		}
 	}
 	return b, over
+}
+
+// appendOver appends the end of all operations of a session that is over. The last event's id stays: who comes back with a
+// new right goes on behind it.
+func (c *conn) appendOver(b []byte) []byte {
+	why := &ws.CloseError{Reason: "Forbidden"}
+	errors.As(context.Cause(c.over), &why)
+	result := errorResult(codedError("FORBIDDEN", why.Reason))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(c.ops)) {
+		b = c.appendComplete(c.appendNext(b, id, result), id)
+	}
+	return b
 }
 
 // appendEnd appends how an operation ends. Its errors are a last result: the protocol has no event for them.

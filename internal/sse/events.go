@@ -67,6 +67,12 @@ func errorResult(errors []byte) []byte {
 	return append(append([]byte(`{"errors":`), bytes.TrimSpace(errors)...), '}')
 }
 
+// codedError is a list of one error that has a code.
+func codedError(code, text string) []byte {
+	b := append(append([]byte(`[{"message":`), quote(text)...), `,"extensions":{"code":`...)
+	return append(append(b, quote(code)...), `}}]`...)
+}
+
 // errorList is a list of one error.
 func errorList(text string) []byte {
 	return append(append([]byte(`[{"message":`), quote(text)...), `}]`...)

@@ -132,6 +132,7 @@ func (h *Handler) start(w http.ResponseWriter, r *http.Request, token string) {
 		fail(w, http.StatusBadRequest, errorList("Operation ID is missing"))
 		return
 	}
+	q.ID = q.id
 	failed, ok, err := v.conn.start(q.id, q.Operation)
 	switch {
 	case err != nil:

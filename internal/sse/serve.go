@@ -11,7 +11,7 @@ const slowest = 8 << 10
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// serve writes the event stream until the connection is over, the client is gone or the server goes down.
+// serve writes the event stream until the connection or its session is over, the client is gone or the server goes down.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, c *conn) {
 	rc := http.NewResponseController(w)
 	header := w.Header()
@@ -44,6 +44,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, c *conn) {
 			if !write([]byte(heartbeat)) {
 				return
 			}
+		case <-c.over.Done():
+			write(c.appendOver(nil))
+			return
 		case <-r.Context().Done():
 			return
 		case <-h.o.Context.Done():
@@ -58,6 +61,9 @@ func (h *Handler) writeReady(c *conn, write func([]byte) bool) bool {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	for {
+		if c.over.Err() != nil {
+			return true // serve tells it
+		}
 		events, over := c.gather((*buf)[:0])
 		if cap(events) <= 4*batchBytes {
 			*buf = events

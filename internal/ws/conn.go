@@ -51,7 +51,7 @@ type conn struct {
 	watch   watch
 
 	running sync.WaitGroup // the writer and the watchers
-	unwatch func() bool
+	unwatch []func() bool  // stop watching what ends the connection from outside
 }
 
 // maxWaiting is how many bytes of control messages may wait before reading stops.
@@ -76,14 +76,18 @@ func newConn(ctx context.Context, s Socket, svc Service, o *Options) *conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.startWatch()
+	c.shutAfter(ctx, &CloseError{CodeGoingAway, "Going away"})
+	return c
+}
+
+// shutAfter closes the connection when ctx is done, as its cause says, or else as e does. It needs the lock.
+func (c *conn) shutAfter(ctx context.Context, e *CloseError) {
 	c.running.Add(1)
-	c.unwatch = context.AfterFunc(ctx, func() {
+	c.unwatch = append(c.unwatch, context.AfterFunc(ctx, func() {
 		defer c.running.Done()
-		e := &CloseError{CodeGoingAway, "Going away"}
 		errors.As(context.Cause(ctx), &e)
 		c.shut(e)
-	})
-	return c
+	}))
 }
 
 // run waits in Read for nearly all of a connection's life. What it keeps on the stack meanwhile, with all that calls it,
@@ -131,6 +135,8 @@ func (c *conn) do(s step) {
 	switch s.do {
 	case connect:
 		c.connect(s.payload)
+	case refresh:
+		c.refresh(s.payload)
 	case start:
 		c.start(s.sub, s.op)
 	case shut:
@@ -140,19 +146,45 @@ func (c *conn) do(s step) {
 
 func (c *conn) connect(init []byte) {
 	session, err := c.service.Connect(c.ctx, init)
+	refusal := c.refusal(err)
+	if err == nil {
+		c.session = session
+	}
+	c.mu.Lock()
+	if e, ok := session.(Ender); ok && err == nil {
+		c.shutAfter(e.Ended(), &CloseError{CodeForbidden, "Forbidden"})
+	}
+	s := c.machine.connected(refusal)
+	c.send(s.send)
+	c.mu.Unlock()
+	c.do(s)
+}
+
+// refusal says how to tell the client the service's error; nil if there is none.
+func (c *conn) refusal(err error) *CloseError {
 	var refusal *CloseError
 	if err != nil && !errors.As(err, &refusal) {
 		c.opts.Logger.Debug("websocket client refused", "error", err)
 		refusal = closing(CodeForbidden, "Forbidden")
 	}
-	if err == nil {
-		c.session = session
+	return refusal
+}
+
+// refresh offers the payload of a ping to the session.
+func (c *conn) refresh(payload []byte) {
+	if r, ok := c.session.(Refresher); ok {
+		asked, err := r.Refresh(c.ctx, payload)
+		if refusal := c.refusal(err); refusal != nil {
+			c.shut(refusal)
+			return
+		}
+		if asked {
+			payload = nil
+		}
 	}
 	c.mu.Lock()
-	s := c.machine.connected(refusal)
-	c.send(s.send)
-	c.mu.Unlock()
-	c.do(s)
+	defer c.mu.Unlock()
+	c.send(pongMessage(payload))
 }
 
 func (c *conn) start(s *subscription, op Operation) {
@@ -230,8 +262,10 @@ func (c *conn) finish(err error) error {
 	c.mu.Lock()
 	c.done = true
 	why := c.closing
-	if c.unwatch() {
-		c.running.Done()
+	for _, unwatch := range c.unwatch {
+		if unwatch() {
+			c.running.Done()
+		}
 	}
 	c.stopWatch()
 	c.mu.Unlock()

@@ -97,6 +97,7 @@ func (l *legacy) start(m message) step {
 	if l.subs.full() {
 		return step{send: errorMessage(m.rawID, firstOf(tooManySubscriptions(l.subs.limit)))}
 	}
+	m.op.ID = m.id
 	s := newSubscription(m, "data")
 	l.subs.add(s)
 	return step{over: over, do: start, sub: s, op: m.op}

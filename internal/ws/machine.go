@@ -29,7 +29,7 @@ type step struct {
 	send    []byte        // nil: nothing
 	over    *subscription // not nil: start takes its id, and it is to be stopped first
 	do      verb
-	payload []byte        // of connect
+	payload []byte        // of connect and refresh
 	sub     *subscription // of start and stop
 	op      Operation     // of start
 	close   *CloseError   // of shut
@@ -40,6 +40,7 @@ type verb byte
 const (
 	nothing verb = iota
 	connect      // ask the service, answer with connected
+	refresh      // offer a ping's payload to the session, answer with a pong
 	start        // start the operation op as sub
 	stop         // sub is over; the client wants no more of it, and gets no answer
 	shut         // close the socket

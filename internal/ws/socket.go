@@ -43,8 +43,23 @@ type Session interface {
 	Close()
 }
 
+// Refresher is a Session whose right can be renewed while it is connected.
+type Refresher interface {
+	// Refresh is called with the payload of a client's ping, between Subscribes. It reports whether the payload asked for
+	// that: the pong then comes after it was granted, and does not repeat the payload, which may be secret. An error ends the
+	// connection as one of Connect does. ctx is done when the connection ends.
+	Refresh(ctx context.Context, payload []byte) (asked bool, err error)
+}
+
+// Ender is a Session that can be over before its client goes, as when its right ends.
+type Ender interface {
+	// Ended is done when the session is over. Its cause says why, a *CloseError how to close the connection.
+	Ended() context.Context
+}
+
 // Operation is a GraphQL request.
 type Operation struct {
+	ID            string // the client's, unique among what runs on its connection; empty where it needs none
 	Query         string
 	OperationName string
 	Variables     []byte // a JSON object or nil

@@ -64,7 +64,10 @@ func (t *transport) receive(m message) step {
 		t.state = connecting
 		return step{do: connect, payload: m.payload}
 	case "ping":
-		return step{send: withPayload(`{"type":"pong"`, m.payload)}
+		if t.state == acknowledged && m.payload != nil {
+			return step{do: refresh, payload: m.payload}
+		}
+		return step{send: pongMessage(m.payload)}
 	case "subscribe":
 		return t.subscribe(m)
 	case "complete":
@@ -87,6 +90,7 @@ func (t *transport) subscribe(m message) step {
 	if t.subs.full() {
 		return step{send: errorMessage(m.rawID, tooManySubscriptions(t.subs.limit))}
 	}
+	m.op.ID = m.id
 	s := newSubscription(m, "next")
 	t.subs.add(s)
 	return step{do: start, sub: s, op: m.op}
@@ -123,6 +127,8 @@ func (t *transport) fail(s *subscription, errors []byte) []byte {
 func (t *transport) active() int { return t.subs.active() }
 
 func (t *transport) each(f func(*subscription)) { t.subs.each(f) }
+
+func pongMessage(payload []byte) []byte { return withPayload(`{"type":"pong"`, payload) }
 
 func (t *transport) ping() []byte { return []byte(`{"type":"ping"}`) }
 

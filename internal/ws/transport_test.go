@@ -16,6 +16,8 @@ func said(s step) string {
 	switch s.do {
 	case connect:
 		parts = append(parts, "connect "+string(s.payload))
+	case refresh:
+		parts = append(parts, "refresh "+string(s.payload))
 	case start:
 		if s.over != nil {
 			parts = append(parts, "stop "+s.over.id)
@@ -73,7 +75,7 @@ func TestTransportTable(t *testing.T) {
 		{`{"type":"connection_init","payload":{"a":1}}`, []string{`connect {"a":1}`, twice, twice}},
 		{`{"type":"ping"}`, []string{`send {"type":"pong"}`}},
 		{`{"type":"ping","payload":null}`, []string{`send {"type":"pong"}`}},
-		{`{"type":"ping","payload":{"at":1}}`, []string{`send {"type":"pong","payload":{"at":1}}`}},
+		{`{"type":"ping","payload":{"at":1}}`, []string{`send {"type":"pong","payload":{"at":1}}`, `send {"type":"pong","payload":{"at":1}}`, `refresh {"at":1}`}},
 		{`{"type":"pong"}`, []string{""}},
 		{`{"type":"pong","payload":{}}`, []string{""}},
 		{`{"id":"b","type":"subscribe","payload":{"query":"y"}}`, []string{early, early, "start b y"}},
@@ -86,7 +88,11 @@ func TestTransportTable(t *testing.T) {
 		{`{"id":"b","id":"a","type":"complete"}`, []string{"", "", "stop a"}},
 		{`{"Type":"ping","type":"pong"}`, []string{""}},
 		{"  {\n\t\"type\" : \"ping\" }  ", []string{`send {"type":"pong"}`}},
-		{`{"type":"ping","payload":{"n":1e400,"m":123456789012345678901234567890}}`, []string{`send {"type":"pong","payload":{"n":1e400,"m":123456789012345678901234567890}}`}},
+		{`{"type":"ping","payload":{"n":1e400,"m":123456789012345678901234567890}}`, []string{
+			`send {"type":"pong","payload":{"n":1e400,"m":123456789012345678901234567890}}`,
+			`send {"type":"pong","payload":{"n":1e400,"m":123456789012345678901234567890}}`,
+			`refresh {"n":1e400,"m":123456789012345678901234567890}`,
+		}},
 		{`{"type":"\u0070ing"}`, []string{`send {"type":"pong"}`}},
 	} {
 		for _, state := range states {

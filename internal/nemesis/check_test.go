@@ -11,12 +11,12 @@ var noon = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 
 // made is a history and what a perfect product made of it. Each change's transaction commits a second after the one before.
 type made struct {
-	truth Truth
-	sub   Subscription
-	rnd   *rand.Rand
-	rows  map[int64]*Row
-	clock time.Time
-	stamp int64
+	truth   Truth
+	sub     Subscription
+	rnd     *rand.Rand
+	rows    map[int64]*Row
+	clock   time.Time
+	stamp   int64
 	empties bool // some transactions TRUNCATE
 	// of the subscriber
 	begun bool

@@ -31,7 +31,7 @@ type database struct {
 func settings(durable bool) map[string]string {
 	s := map[string]string{
 		"track_commit_timestamp": "on", "deadlock_timeout": "100ms", "wal_keep_size": "512MB", "max_wal_size": "2GB",
-		"hot_standby": "on",
+		"hot_standby": "on", "max_prepared_transactions": "20",
 	}
 	if !durable {
 		s["synchronous_commit"] = "off"
@@ -120,16 +120,16 @@ func (d *database) truth(ctx context.Context) (*Truth, error) {
 		return strings.ReplaceAll(c, "R", prefix)
 	}
 	fields := func(r *Row) []any { return []any{&r.ID, &r.Version, &r.Stamp, &r.Tenant, &r.N, &r.Group} }
-	rows, err := conn.Query(ctx, "select tbl, xid, old is not null, new is not null, "+columns("old")+", "+columns("new")+" from ledger")
+	rows, err := conn.Query(ctx, "select tbl, xid, seq, old is not null, new is not null, "+columns("old")+", "+columns("new")+" from ledger")
 	if err != nil {
 		return nil, err
 	}
 	var w Written
 	var was, is bool
 	var old, new Row
-	into := append([]any{&w.Table, &w.XID, &was, &is}, append(fields(&old), fields(&new)...)...)
+	into := append([]any{&w.Table, &w.XID, &w.Seq, &was, &is}, append(fields(&old), fields(&new)...)...)
 	if _, err := pgx.ForEachRow(rows, into, func() error {
-		c := Written{Table: w.Table, XID: w.XID}
+		c := Written{Table: w.Table, XID: w.XID, Seq: w.Seq}
 		if was {
 			o := old
 			c.Old = &o

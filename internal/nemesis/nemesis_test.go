@@ -128,7 +128,12 @@ func (w *world) run(sum *tally) {
 	writers.Wait()
 	w.mark()
 	deadline := time.AfterFunc(90*time.Second, leave)
+	marking, marked := context.WithCancel(w.t.Context())
+	var marker sync.WaitGroup
+	marker.Go(func() { w.markChannels(marking) })
 	readers.Wait()
+	marked()
+	marker.Wait()
 	if !deadline.Stop() {
 		w.t.Errorf("not all subscribers have come to the end")
 	}
@@ -145,6 +150,16 @@ func (w *world) mark() {
 			if err := w.db.insist(w.t.Context(), sql); err != nil {
 				w.t.Fatal(err)
 			}
+		}
+	}
+}
+
+// markChannels does the same for channels, again and again: who begins to listen late is told nothing of before.
+func (w *world) markChannels(ctx context.Context) {
+	for pass(ctx, 500*time.Millisecond) {
+		err := w.db.insist(ctx, "begin; insert into begun default values; select tell(id) from (select id from desks where id < 0 order by id for update) d; commit")
+		if err != nil && ctx.Err() == nil {
+			w.t.Error(err)
 		}
 	}
 }
@@ -202,12 +217,13 @@ func (w *world) load(ctx context.Context) {
 
 const importing = "transaction of very many rows"
 
-// subscribe adds a subscriber.
-func (w *world) subscribe(table, tenant string, f Filter, batch, calm bool) {
+// subscribe adds a subscriber, and returns it.
+func (w *world) subscribe(table, tenant string, f Filter, batch, calm bool) *subscriber {
 	i := len(w.subs)
 	s := &subscriber{db: w.db, nodes: w.nodes, rnd: rand.New(rand.NewPCG(w.seed, uint64(200+i))), batch: batch, calm: calm}
 	s.Subscription = Subscription{Name: fmt.Sprintf("subscriber %d of %s of %s", i, table, tenant), Table: table, Tenant: tenant, Filter: f}
 	w.subs = append(w.subs, s)
+	return s
 }
 
 // round is one run of its own world.
@@ -222,6 +238,12 @@ func round(t *testing.T, p plan, sum *tally) {
 	w.subscribe("lines", "c", Filter{}, true, false)
 	w.subscribe("sums", "b", Filter{}, false, true)
 	w.subscribe("sums", "c", Filter{}, true, false)
+	w.subscribe("items", "a", Filter{Below: 80}, false, false).sse = true
+	w.subscribe("lines", "b", Filter{}, true, true).sse = true
+	w.subscribe("news", "a", Filter{}, false, true).Channel = true
+	w.subscribe("news", "b", Filter{}, false, false).Channel = true
+	s := w.subscribe("news", "c", Filter{}, false, false)
+	s.Channel, s.sse = true, true
 	if p.bulk > 0 {
 		w.subscribe("items", "bulk", Filter{}, false, false)
 	}

@@ -6,12 +6,14 @@ const schema = `
 	create function stamp() returns bigint language sql volatile as
 	$$ select floor(random() * 1e15)::bigint * 2 + coalesce(nullif(current_setting('nemesis.doomed', true), ''), '0')::bigint $$;
 
-	create table ledger (tbl text not null, xid bigint not null default pg_current_xact_id()::text::bigint, old json, new json);
+	create table ledger (seq bigserial, tbl text not null, xid bigint not null default pg_current_xact_id()::text::bigint, old json, new json);
 	create table begun (xid bigint primary key default pg_current_xact_id()::text::bigint, snapshot pg_snapshot not null default pg_current_snapshot());
 
 	create function record() returns trigger language plpgsql as $$
 	begin
-	  if tg_op = 'INSERT' then
+	  if tg_op = 'TRUNCATE' then
+	    insert into ledger (tbl) values (tg_argv[0]);
+	  elsif tg_op = 'INSERT' then
 	    insert into ledger (tbl, new) values (tg_argv[0], row_to_json(new));
 	  elsif tg_op = 'DELETE' then
 	    insert into ledger (tbl, old) values (tg_argv[0], row_to_json(old));
@@ -49,6 +51,23 @@ const schema = `
 	create trigger zz_record after insert or update or delete on items for each row execute function record('items');
 	create trigger zz_record after insert or update or delete on sums for each row execute function record('sums');
 	create trigger zz_record after insert or update or delete on lines for each row execute function record('lines');
+
+	create trigger zz_empty after truncate on items for each statement execute function record('items');
+	create trigger zz_empty after truncate on lines for each statement execute function record('lines');
+
+	-- desks publish: each numbers its own events, which are recorded as rows of it.
+	create table desks (like sums including defaults, primary key (id));
+	create function tell(desk bigint) returns void language plpgsql as $$
+	declare
+	  d desks;
+	begin
+	  update desks set v = v + 1, stamp = stamp(), n = floor(random() * 100) where id = desk returning * into d;
+	  insert into ledger (tbl, new) values ('news', row_to_json(d));
+	  perform notifyql.publish('news', json_build_object('id', d.id::text, 'v', d.v::text, 'stamp', d.stamp::text, 'tenantId', d.tenant_id,
+	                                                     'n', d.n, 'grp', d.grp)::jsonb, d.tenant_id);
+	end $$;
+	insert into desks (id, tenant_id, n, grp) select i, (array['a', 'b', 'c'])[1 + i % 3], 0, 'g' from generate_series(0, 11) i;
+	insert into desks (id, tenant_id, n, grp) select -1 - 4 * i, (array['a', 'b', 'c'])[1 + i], 0, 'marker' from generate_series(0, 2) i;
 
 	select notifyql.watch('items');
 	select notifyql.watch('sums');

@@ -7,13 +7,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/coder/websocket"
-
-	"github.com/notifyql/notifyql/internal/change"
 )
 
 // subscriber is a client that wants to miss nothing: it keeps the last cursor it was given, and goes on there, at any node.
@@ -23,6 +20,7 @@ type subscriber struct {
 	nodes []*node
 	rnd   *rand.Rand
 	batch bool
+	sse   bool // its connections are of GraphQL over Server-Sent Events
 	calm  bool // it leaves for no reason of its own
 
 	mu       sync.Mutex // guards what a fault looks at: Notes, live
@@ -35,49 +33,6 @@ type subscriber struct {
 	problems []string // answers that nobody should get
 }
 
-// The frames of graphql-transport-ws, and in them what was selected.
-type (
-	frame struct {
-		Type    string
-		Payload json.RawMessage
-	}
-	result struct {
-		Data   struct{ C *answer }
-		Errors []problem
-	}
-	problem struct {
-		Message    string
-		Extensions struct{ Code string }
-	}
-	answer struct {
-		event
-		Changes  []event
-		Complete bool
-		Synced   bool
-	}
-	event struct {
-		Kind        string
-		Transaction string
-		Cursor      *string
-		Old, New    *image
-	}
-	image struct {
-		ID       int64 `json:",string"`
-		V        int64 `json:",string"`
-		Stamp    int64 `json:",string"`
-		TenantID string
-		N        int
-		Grp      string
-	}
-)
-
-func (i *image) row() *Row {
-	if i == nil {
-		return nil
-	}
-	return &Row{ID: i.ID, Version: i.V, Stamp: i.Stamp, Tenant: i.TenantID, N: i.N, Group: i.Grp}
-}
-
 var errLeft = errors.New("it left")
 
 // silent is how long a connection may be without a sign of life.
@@ -87,7 +42,11 @@ const silent = 8 * time.Second
 func (s *subscriber) run(ctx context.Context) {
 	for ctx.Err() == nil && !s.isDone() {
 		n := s.nodes[s.rnd.IntN(len(s.nodes))]
-		err := s.connection(ctx, n)
+		connect := s.connection
+		if s.sse {
+			connect = s.events
+		}
+		err := connect(ctx, n)
 		s.mu.Lock()
 		s.live = false
 		s.mu.Unlock()
@@ -112,8 +71,19 @@ func (s *subscriber) note(n Note) {
 // query asks to go on behind the cursor, or if there is none to begin with all rows.
 func (s *subscriber) query() string {
 	args := "initial: true"
-	if s.cursor != "" {
-		args = "after: " + strconv.Quote(s.cursor)
+	if s.Channel {
+		args = `name: "` + s.Table + `"`
+	}
+	if s.cursor != "" && !s.sse { // which says it in Last-Event-ID
+		after := "after: " + strconv.Quote(s.cursor)
+		if s.Channel {
+			args += ", " + after
+		} else {
+			args = after
+		}
+	}
+	if s.Channel {
+		return "subscription { c: channel(" + args + ") { kind transaction data cursor } }"
 	}
 	var where string
 	if s.Filter.Below != 0 {
@@ -163,15 +133,8 @@ func (s *subscriber) connection(ctx context.Context, n *node) error {
 			return err
 		}
 	}
-	if s.cursor == "" {
-		s.note(Note{Kind: Begun, At: time.Now()})
-	} else {
-		s.note(Note{Kind: Resumed, At: time.Now()})
-	}
-	stay := -1
-	if !s.calm {
-		stay = 1 + s.rnd.IntN(1500)
-	}
+	s.begun()
+	stay := s.stay()
 	for {
 		_, text, err := conn.Read(reading)
 		if err != nil {
@@ -195,130 +158,40 @@ func (s *subscriber) connection(ctx context.Context, n *node) error {
 		if s.isDone() {
 			return nil
 		}
-		if stay--; stay == 0 {
-			if s.rnd.IntN(2) == 0 {
-				return nil // without a word
-			}
-			if !pass(ctx, time.Duration(s.rnd.IntN(3000))*time.Millisecond) { // it reads nothing for a while
-				return ctx.Err()
-			}
-			stay = 1 + s.rnd.IntN(1500)
-		}
-	}
-}
-
-func (s *subscriber) next(payload []byte) error {
-	now := time.Now()
-	var r result
-	if err := json.Unmarshal(payload, &r); err != nil {
-		return err
-	}
-	if len(r.Errors) > 0 || r.Data.C == nil {
-		s.odd("%s", payload)
-		return errLeft
-	}
-	c := r.Data.C
-	events := c.Changes
-	if !s.batch {
-		events = []event{c.event}
-	} else if s.batches++; c.Synced {
-		events = append(events, event{Kind: "SYNCED"})
-	} else if len(events) == 0 {
-		events = append(events, event{Kind: "COMPLETED"})
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range events {
-		e := &events[i]
-		n := Note{At: now, Old: e.Old.row(), New: e.New.row(), Batch: s.batches, Complete: c.Complete}
-		if e.Transaction != "" {
-			xid, err := strconv.ParseUint(e.Transaction, 10, 64)
-			if err != nil {
-				return err
-			}
-			n.XID = xid
-		}
-		switch e.Kind {
-		case "INITIAL":
-			n.Kind = Initial
-		case "SYNCED":
-			n.Kind = Synced
-			s.live = true
-		case "COMPLETED":
-			n.Kind = Completed
-		case "INSERT":
-			n.Kind = Insert
-		case "UPDATE":
-			n.Kind = Update
-		case "DELETE":
-			n.Kind = Delete
-		default:
-			return fmt.Errorf("a change of kind %q", e.Kind)
-		}
-		s.Notes = append(s.Notes, n)
-		if n.New != nil && n.New.Group == Marker {
-			s.marked = true
-		}
-	}
-	if c.Cursor != nil {
-		s.cursor, s.took = *c.Cursor, now
-	}
-	s.done = s.marked && s.cursor != "" // which comes when all rows of the beginning are there
-	return nil
-}
-
-func (s *subscriber) odd(format string, args ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.problems = append(s.problems, clock(time.Now())+" "+fmt.Sprintf(format, args...))
-}
-
-// refused looks at the end of a subscription.
-func (s *subscriber) refused(ctx context.Context, payload []byte) error {
-	var ps []problem
-	if err := json.Unmarshal(payload, &ps); err != nil || len(ps) == 0 {
-		s.odd("%s", payload)
-		return errLeft
-	}
-	switch ps[0].Extensions.Code {
-	case "CURSOR_EXPIRED":
-		at := time.Now()
-		if s.cursor == "" { // before it was given one
-			return errLeft
-		}
-		cause, err := s.why(ctx, strings.Contains(ps[0].Message, "dropped"))
-		if err != nil {
+		if left, err := s.leaves(ctx, &stay); left {
 			return err
 		}
-		s.note(Note{Kind: Expired, At: at, Cause: cause})
-		s.cursor, s.marked = "", false
-	case "SHUTTING_DOWN", "INITIAL_INTERRUPTED", "NOT_READY":
-	default:
-		s.odd("%s", payload)
 	}
-	return errLeft
 }
 
-// why asks the database what became of the cursor. away: the node says that it is not about the cursor, but about all that the
-// node should have sent.
-func (s *subscriber) why(ctx context.Context, away bool) (Cause, error) {
-	c, err := change.ParseCursor(s.cursor)
-	if err != nil {
-		return Unknown, nil
+// begun notes what was asked for.
+func (s *subscriber) begun() {
+	if s.cursor == "" {
+		s.note(Note{Kind: Begun, At: time.Now()})
+	} else {
+		s.note(Note{Kind: Resumed, At: time.Now()})
 	}
-	for {
-		cause, emptied, err := s.db.why(ctx, c.Tick.ID)
-		if err == nil {
-			if cause == Unknown && s.db.lostSince(s.took.Add(-OnTheWay)) {
-				cause = LostTail
-			}
-			if cause == Unknown && away && emptied {
-				cause = NodeAway
-			}
-			return cause, nil
-		}
-		if !pass(ctx, 100*time.Millisecond) {
-			return Unknown, ctx.Err()
-		}
+}
+
+// stay is how many messages it takes before it leaves, or stops to read for a while; negative: any number.
+func (s *subscriber) stay() int {
+	if s.calm {
+		return -1
 	}
+	return 1 + s.rnd.IntN(1500)
+}
+
+// leaves counts a message, and reports whether the subscriber leaves.
+func (s *subscriber) leaves(ctx context.Context, stay *int) (bool, error) {
+	if *stay--; *stay != 0 {
+		return false, nil
+	}
+	if s.rnd.IntN(2) == 0 {
+		return true, nil // without a word
+	}
+	if !pass(ctx, time.Duration(s.rnd.IntN(3000))*time.Millisecond) { // it reads nothing for a while
+		return true, ctx.Err()
+	}
+	*stay = s.stay()
+	return false, nil
 }

@@ -122,7 +122,9 @@ func (w *writer) write(ctx context.Context, tx pgx.Tx) error {
 	}
 	rows = fmt.Sprintf(rows, table, sequence)
 	var sql string
-	switch w.rnd.IntN(10) {
+	switch w.rnd.IntN(12) {
+	case 10, 11:
+		sql = fmt.Sprintf("select tell(id) from (select id from desks where id >= %d order by id limit %d for update skip locked) d", w.rnd.IntN(12), 1+w.rnd.IntN(3))
 	case 0, 1:
 		sql = fmt.Sprintf(`insert into %s (id, tenant_id, n, grp) select nextval('%s'), '%s', floor(random() * 100), 'g' || floor(random() * 4) from generate_series(1, %d)`,
 			table, sequence, tenant, size)

@@ -1,6 +1,7 @@
 drop function notifyql.announce_mode(boolean);
 drop function notifyql.announced(notifyql.change);
 drop function notifyql.announce_deserted(notifyql.change);
+drop table notifyql.torn;
 drop function notifyql.announce_marker(notifyql.change, name, text, boolean);
 drop function notifyql.scope(integer, text, text);
 drop function notifyql.announce(notifyql.change);

@@ -178,12 +178,22 @@ begin
 end
 $$;
 
+-- torn are the transactions that had notified a beginning when they found the gate open. Others may have been silent before they
+-- went on: their rest does not follow their beginning.
+create table notifyql.torn (xid xid8 not null primary key);
+do $$
+begin
+  execute format('grant select on notifyql.torn to %I', left(current_user, -length('owner')) || 'server');
+end
+$$;
+
 -- announce_deserted says that who made the stream quiet is gone: a transaction that has notified found the gate open. What else it
 -- changes is only logged.
 create function notifyql.announce_deserted(c notifyql.change) returns boolean
 language plpgsql
 as $$
 begin
+  insert into notifyql.torn (xid) values (c.xid) on conflict do nothing;
   perform pg_notify(s.channel, '[1,"B",0]'), set_config('notifyql.txn', c.xid || '~', true) from notifyql.secret s;
   return true;
 end

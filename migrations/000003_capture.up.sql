@@ -288,7 +288,7 @@ $$;
 -- transaction with an old snapshot sees its newest state. It selects from ready, which is there while all is there that
 -- capture needs: whatever of it is dropped takes these views along. None of them is ever read.
 create view notifyql.ready as
-select notifyql.slot() as slot, null::notifyql.change as change, 'notifyql.change_seq'::regclass as seq, s.channel,
+select notifyql.slot() as slot, null::notifyql.change as change, null::notifyql.torn as torn, 'notifyql.change_seq'::regclass as seq, s.channel,
        null::notifyql.change_0 as c0, null::notifyql.change_1 as c1, null::notifyql.change_2 as c2,
        null::notifyql.change_3 as c3, null::notifyql.change_4 as c4, null::notifyql.change_5 as c5,
        null::notifyql.change_6 as c6, null::notifyql.change_7 as c7, null::notifyql.change_8 as c8,

@@ -101,6 +101,7 @@ begin
   end if;
   truncate notifyql.change;
   delete from notifyql.tick;
+  delete from notifyql.torn;
   insert into notifyql.tick (snapshot) select pg_current_snapshot();
   update notifyql.ring r set newest = null, tries = 0, tried = null;
   update notifyql.retention r set dropped = case when strange then '0' else greatest(r.dropped, last) end, at = clock_timestamp();

@@ -119,6 +119,7 @@ begin
   update notifyql.ring r set newest = null, tries = 0, tried = null where r.slot = empty.slot;
   update notifyql.retention r set dropped = greatest(r.dropped, last), at = clock_timestamp() returning r.dropped into last;
   delete from notifyql.tick t where pg_snapshot_xmax(t.snapshot) <= last; -- from which nobody can read on
+  delete from notifyql.torn t where t.xid <= last;
   perform set_config('synchronous_commit', 'local', true); -- a standby that does not answer must not prolong the lock
   outcome := 'emptied';
   detail := format('its newest change was of %s', look.newest);

@@ -63,6 +63,7 @@ type Swept struct {
 	ID       int // of the Sweep
 	Snapshot change.Snapshot
 	Tick     *change.Tick // the newest one visible in Snapshot; nil: none
+	Torn     []change.XID // of those that From lacks, the ones that notified a beginning and found the leader gone before they went on
 	Txns     []change.Txn
 	More     bool // another Swept of this ID follows
 }
@@ -72,7 +73,7 @@ type Swept struct {
 type SweepFailed struct{ ID int }
 
 // Expired answers the action Sweep when changes that From lacks may be gone from the log, as was asked after the log was
-// read. Before it may have come parts of an answer that were known to be whole. Snapshot, of a later transaction like that of
+// read, or when they are abandoned. Before it may have come parts of an answer that were known to be whole. Snapshot, of a later transaction like that of
 // Swept, is where the node goes on from: what it sees and was not dispatched never will be. So whoever was to get it must be
 // told: the driver ends all subscriptions that there are before it dispatches what comes out of this.
 type Expired struct {
@@ -125,11 +126,15 @@ type Action interface{ action() }
 // Under load From holds nearly all that is visible: read images only of what it lacks.
 //
 // It is of one life of the server. Had that ended when the log was read, the answer is SweepFailed.
+//
+// With Abandon nothing is to be read: what From lacks can't be delivered in order any more. The answer is Expired, or SweepFailed.
 type Sweep struct {
 	ID   int
 	From change.Frontier // a copy, the driver's own
 	Era  change.Era
 	Wait time.Duration // so long the driver waits before it begins
+
+	Abandon bool
 }
 
 // Reopen asks for a new listener connection: the present one has missed something. The driver closes it, says Lost, and

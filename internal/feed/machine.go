@@ -34,6 +34,7 @@ type Machine struct {
 	started bool             // there was an Opened: f counts
 	up      bool             // the listener listens; if not, there is a debt
 	debt    bool             // a sweep must be begun before anything more is dispatched from notifications
+	torn    bool             // the rest of the open transaction does not follow its beginning: what f lacks is to be abandoned
 	sweep   sweep
 	sweeps  int // the ID given last
 
@@ -130,6 +131,8 @@ func (m *Machine) ask(now time.Time) {
 	}
 	if m.sweep.id == 0 {
 		switch {
+		case m.torn:
+			m.begin(now, sweep{})
 		case m.debt && m.up:
 			m.debt = false
 			m.begin(now, sweep{barrier: true})
@@ -169,7 +172,7 @@ func (m *Machine) opened(in Opened) {
 	}
 	if m.started { // what comes was sent after Snapshot was taken, or is in it
 		m.stats.Expired++
-		m.late, m.sweep, m.debt = nil, sweep{}, false
+		m.late, m.sweep, m.debt, m.torn = nil, sweep{}, false, false
 	}
 	m.started = true
 	m.enterMode(in.Mode)

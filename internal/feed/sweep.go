@@ -16,7 +16,7 @@ func (m *Machine) begin(now time.Time, s sweep) {
 	s.ticket, s.tick, m.ticked = m.joining, m.ticked, false
 	m.sweep = s
 	m.stats.Sweeps++
-	m.acts = append(m.acts, Sweep{ID: s.id, From: m.f.Clone(), Era: m.era, Wait: s.wait})
+	m.acts = append(m.acts, Sweep{ID: s.id, From: m.f.Clone(), Era: m.era, Wait: s.wait, Abandon: m.torn})
 }
 
 // swept dispatches what the sweep found and the frontier has not got by now, and with its last part folds the frontier.
@@ -25,6 +25,10 @@ func (m *Machine) swept(now time.Time, in Swept) {
 		return
 	}
 	m.sweep.finds = m.sweep.finds || len(in.Txns) > 0
+	if open, _ := m.f.Open(); open != 0 && slices.Contains(in.Torn, open) {
+		m.torn, m.sweep.void = true, true
+		m.owe()
+	}
 	if in.More {
 		m.long()
 	}
@@ -167,7 +171,7 @@ func (m *Machine) expired(now time.Time, in Expired) {
 		return
 	}
 	m.stats.Expired++
-	m.sweep.void = false // the frontier is dead: it must go on from here, whatever was wrong with the sweep
+	m.torn, m.sweep.void = false, false // the frontier is dead: it must go on from here, whatever was wrong with the sweep
 	switch {
 	case m.pos != nil && in.Tick != nil:
 		m.pos.Skip(in.Snapshot, *in.Tick, in.Done)

@@ -92,6 +92,7 @@ func opOf(text string) change.Op {
 
 // lacking is a frontier in the form in which the log is asked for what it lacks.
 type lacking struct {
+	xmin    uint64
 	xmax    uint64
 	xip     []uint64
 	done    string // as a pg_snapshot that sees all below doneEnd but these: Postgres finds an xid in it by bisection
@@ -101,7 +102,7 @@ type lacking struct {
 }
 
 func lackingIn(f *change.Frontier) lacking {
-	l := lacking{xmax: uint64(f.Snapshot.Xmax), xip: make([]uint64, 0, len(f.Snapshot.Xip)), done: "1:1:", doneEnd: 1}
+	l := lacking{xmin: uint64(f.Snapshot.Xmin), xmax: uint64(f.Snapshot.Xmax), xip: make([]uint64, 0, len(f.Snapshot.Xip)), done: "1:1:", doneEnd: 1}
 	for _, x := range f.Snapshot.Xip {
 		l.xip = append(l.xip, uint64(x))
 	}

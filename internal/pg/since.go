@@ -76,6 +76,7 @@ type catchUp struct {
 	fresh       bool    // nothing was read since the standing was asked for
 	standing    dropped // and with it the ticks of from
 	tick, upper *change.Tick
+	torn        bool          // the transaction that from is in: its rest does not follow its beginning
 	marks       []change.Mark // of from, if it is of another era
 	part        *change.Mark
 
@@ -198,6 +199,9 @@ func (r *catchUp) know(into **change.Tick, s change.Stamp) bool {
 	return found
 }
 
+// selectTorn says whether what follows a place in a transaction is behind others that come first.
+const selectTorn = `select exists (select from notifyql.torn t where t.xid = $1::xid8)`
+
 // lookUp asks the database, and reads on in the transaction that the cursor is in.
 func (r *catchUp) lookUp(ctx context.Context) error {
 	var target *change.Tick
@@ -205,6 +209,9 @@ func (r *catchUp) lookUp(ctx context.Context) error {
 		if r.from.Era != r.to.Era {
 			queueMarks(batch, r.from.Done, &r.marks)
 			queuePart(batch, r.from.Part, &r.part)
+		}
+		if r.from.Part.XID != 0 {
+			batch.Queue(selectTorn, uint64(r.from.Part.XID)).QueryRow(func(row pgx.Row) error { return row.Scan(&r.torn) })
 		}
 		if r.from.Part.XID != 0 && !r.atTarget() {
 			r.begun = r.queueInside(batch, r.from.Part.XID, r.from.Part.Seq, math.MaxInt64)
@@ -219,6 +226,9 @@ func (r *catchUp) lookUp(ctx context.Context) error {
 	}
 	if target == nil || target.Stamp != r.to.Tick {
 		return errNoTick
+	}
+	if r.torn {
+		return fmt.Errorf("%w: it is inside of a transaction that went on behind others", change.ErrCursorExpired)
 	}
 	r.below, r.above, r.target = r.tick, r.upper, target
 	for _, t := range []*change.Tick{r.tick, r.upper, target} {

@@ -83,23 +83,9 @@ func (s *sweeper) run(ctx context.Context, emitUncounted func(feed.Input)) {
 			if !pause(ctx, a.Wait) {
 				return
 			}
-			err := s.sweep(ctx, a, emit)
+			err := s.answer(ctx, a, emit)
 			if ctx.Err() != nil {
 				return
-			}
-			var gone *goneError
-			if errors.As(err, &gone) {
-				p, placeErr := s.place(ctx)
-				if placeErr != nil {
-					s.state.problem("sweep", explain(placeErr, s.pool.Config().ConnConfig))
-					s.retry.wait(ctx)
-					emit(feed.SweepFailed{ID: a.ID})
-					continue
-				}
-				s.state.log.Error("this node was behind for so long that what it missed is gone from the log; it goes on from here", "was at", a.From.Snapshot, "goes on at", p.snapshot)
-				s.retry.tries = 0
-				emit(feed.Expired{ID: a.ID, Snapshot: p.snapshot, Tick: &p.tick, Done: p.done})
-				continue
 			}
 			s.state.problem("sweep", explain(err, s.pool.Config().ConnConfig))
 			if err == nil {
@@ -110,6 +96,25 @@ func (s *sweeper) run(ctx context.Context, emitUncounted func(feed.Input)) {
 			emit(feed.SweepFailed{ID: a.ID})
 		}
 	}
+}
+
+// answer sweeps, or, where that can't be or is not wanted, finds the place to go on from.
+func (s *sweeper) answer(ctx context.Context, a feed.Sweep, emit func(feed.Input)) error {
+	why := "a transaction had notified its beginning, and went on behind others when the leader had died"
+	if !a.Abandon {
+		var gone *goneError
+		if err := s.sweep(ctx, a, emit); !errors.As(err, &gone) {
+			return err
+		}
+		why = "this node was behind for so long that what it missed is gone from the log"
+	}
+	p, err := s.place(ctx)
+	if err != nil {
+		return err
+	}
+	s.state.log.Error("subscribers are told to begin anew, and this node goes on from here", "why", why, "was at", a.From.Snapshot, "goes on at", p.snapshot)
+	emit(feed.Expired{ID: a.ID, Snapshot: p.snapshot, Tick: &p.tick, Done: p.done})
+	return nil
 }
 
 // pause waits, and reports whether ctx was not done before.
@@ -162,9 +167,10 @@ func (s *sweeper) place(ctx context.Context) (place, error) {
 	return parsePlace(text)
 }
 
-// sweepSnapshot is the snapshot, and the newest tick that is visible in it.
+// sweepSnapshot is the snapshot, the newest tick that is visible in it, and the torn transactions from an xid on.
 const sweepSnapshot = `
-	select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery(), t.id, t.bits, t.snapshot::text
+	select pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery(), t.id, t.bits, t.snapshot::text,
+	  array(select x.xid from notifyql.torn x where x.xid >= $1::xid8)
 	from (select) one left join (select t.* from notifyql.tick t order by t.id desc limit 1) t on true`
 
 // smallSweep reads all that the frontier lacks, if it is little. It is two ordered index scans, which an "or" would not be.
@@ -187,10 +193,7 @@ func sweepSmall(ctx context.Context, conn *pgx.Conn, a *feed.Sweep, l *lacking) 
 	defer cancel()
 	var batch pgx.Batch
 	beginReading(&batch)
-	batch.Queue(sweepSnapshot).QueryRow(func(row pgx.Row) error {
-		swept.Snapshot, swept.Tick, err = scanSnapshot(row)
-		return err
-	})
+	batch.Queue(sweepSnapshot, l.xmin).QueryRow(func(row pgx.Row) error { return scanSnapshot(row, &swept) })
 	var read txnReader
 	batch.Queue(smallSweep, l.args(l.xip, l.xmax)...).Query(func(rows pgx.Rows) error {
 		return read.rows(rows)
@@ -208,23 +211,29 @@ func sweepSmall(ctx context.Context, conn *pgx.Conn, a *feed.Sweep, l *lacking) 
 	return swept, !read.cut && read.count <= wholeRows, nil
 }
 
-func scanSnapshot(row pgx.Row) (s change.Snapshot, tick *change.Tick, err error) {
+// scanSnapshot fills in all of an answer but its transactions.
+func scanSnapshot(row pgx.Row, into *feed.Swept) error {
 	var text string
 	var standby bool
 	var id, bits *int64
 	var tickText *string
-	if err := row.Scan(&text, &standby, &id, &bits, &tickText); err != nil {
-		return s, nil, err
+	var torn []uint64
+	if err := row.Scan(&text, &standby, &id, &bits, &tickText, &torn); err != nil {
+		return err
 	}
 	if standby {
-		return s, nil, errStandby
+		return errStandby
 	}
-	if s, err = change.ParseSnapshot(text); err != nil || id == nil {
-		return s, nil, err
+	for _, x := range torn {
+		into.Torn = append(into.Torn, change.XID(x))
 	}
-	tick = &change.Tick{Stamp: change.Stamp{ID: *id, Bits: uint64(*bits)}}
-	tick.Snapshot, err = change.ParseSnapshot(*tickText)
-	return s, tick, err
+	var err error
+	if into.Snapshot, err = change.ParseSnapshot(text); err != nil || id == nil {
+		return err
+	}
+	into.Tick = &change.Tick{Stamp: change.Stamp{ID: *id, Bits: uint64(*bits)}}
+	into.Tick.Snapshot, err = change.ParseSnapshot(*tickText)
+	return err
 }
 
 // txnReader puts rows together to transactions.

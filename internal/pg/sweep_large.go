@@ -29,13 +29,8 @@ func (t *listed) large() bool { return t.rows > wholeRows || t.bytes > wholeByte
 func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, a *feed.Sweep, l *lacking, emit func(feed.Input)) error {
 	var batch pgx.Batch
 	beginHolding(&batch)
-	var snapshot change.Snapshot
-	var tick *change.Tick
-	var err error
-	batch.Queue(sweepSnapshot).QueryRow(func(row pgx.Row) error {
-		snapshot, tick, err = scanSnapshot(row)
-		return err
-	})
+	swept := feed.Swept{ID: a.ID}
+	batch.Queue(sweepSnapshot, l.xmin).QueryRow(func(row pgx.Row) error { return scanSnapshot(row, &swept) })
 	var gone dropped // as of the snapshot; nothing more is dropped while the transaction lasts
 	askDropped(&batch, &gone)
 	defer func() {
@@ -56,7 +51,9 @@ func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, a *feed.Sweep,
 	var txns []change.Txn // of the last part, which ends the answer
 	for len(list) > 0 {
 		if txns != nil {
-			emit(feed.Swept{ID: a.ID, Snapshot: snapshot, Txns: txns, More: true})
+			part := swept
+			part.Txns, part.More = txns, true
+			emit(part)
 		}
 		if txns, list, err = readPart(ctx, conn, l, list); err != nil {
 			return err
@@ -65,7 +62,8 @@ func (s *sweeper) sweepLarge(ctx context.Context, conn *pgx.Conn, a *feed.Sweep,
 	if _, err := conn.Exec(ctx, endReading); err != nil {
 		return err
 	}
-	emit(feed.Swept{ID: a.ID, Snapshot: snapshot, Tick: tick, Txns: txns})
+	swept.Txns = txns
+	emit(swept)
 	return nil
 }
 

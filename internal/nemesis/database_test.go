@@ -162,6 +162,31 @@ func (d *database) truth(ctx context.Context) (*Truth, error) {
 	return t, nil
 }
 
+// prepared are the names of the prepared transactions.
+func (d *database) prepared(ctx context.Context) ([]string, error) {
+	conn, err := d.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it has served
+	rows, err := conn.Query(ctx, "select gid from pg_prepared_xacts where database = current_database() order by gid")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// announced is how often a leader has said which mode the stream is in.
+func (d *database) announced(ctx context.Context) (n int, err error) {
+	conn, err := d.connect(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it has served
+	err = conn.QueryRow(ctx, "select number from notifyql.mode").Scan(&n)
+	return n, err
+}
+
 func transactions(ctx context.Context, conn *pgx.Conn) (map[uint64]Txn, error) {
 	rows, err := conn.Query(ctx, `select xid, pg_snapshot_xmax(snapshot)::text::bigint, array(select pg_snapshot_xip(snapshot)::text::bigint),
 	  coalesce(pg_xact_commit_timestamp(mod(xid, 4294967296)::text::xid), to_timestamp(0)) from begun`)

@@ -40,6 +40,10 @@ var losses = append(failOvers,
 	fault{"kill -9 node", 2, (*world).killNode},
 	fault{"database half-open", 1, disturb(false, (*link).swallow)},
 	fault{"clients cut", 1, disturb(true, (*link).cut)},
+	fault{"leader terminated", 1, terminate("notifyql leader")},
+	fault{"mode pinned busy", 2, mode("busy")},
+	fault{"mode pinned quiet", 1, mode("quiet")},
+	fault{"mode auto", 1, mode("auto")},
 )
 
 // faults are chosen by weight.
@@ -60,6 +64,7 @@ var faults = []fault{
 	{"backend killed -9", 3, (*world).killBackend},
 	{"vacuum", 1, vacuum},
 	{"column added or dropped", 2, (*world).ddl},
+	{"table emptied", 3, (*world).empty},
 }
 
 // choose picks the next fault: each of them as often as its weight, in random order, and then again.
@@ -212,4 +217,19 @@ func (w *world) ddl(ctx context.Context) (time.Time, error) {
 		sql = fmt.Sprintf("set lock_timeout = '10s'; alter table %s drop column if exists extra", table)
 	}
 	return time.Time{}, w.db.insist(ctx, sql)
+}
+
+// empty truncates a table and fills it a little, in one transaction. Who is in its way may stay there.
+func (w *world) empty(ctx context.Context) (time.Time, error) {
+	table, sequence := "items", "item_id"
+	if w.rnd.IntN(2) == 0 {
+		table, sequence = "lines", "line_id"
+	}
+	fill := fmt.Sprintf("insert into %s (id, tenant_id, n, grp) select nextval('%s'), (array['a', 'b', 'c'])[1 + i %% 3], i %% 100, 'g' || i %% 4 from generate_series(1, %d) i",
+		table, sequence, w.rnd.IntN(300))
+	err := w.db.exec(ctx, fmt.Sprintf("set lock_timeout = '4s'; begin; lock table %s; insert into begun default values; %s; truncate %s; %s; commit", table, fill, table, fill))
+	if err != nil {
+		w.say("not emptied: %v", err)
+	}
+	return time.Time{}, nil
 }

@@ -88,6 +88,18 @@ func (l *link) serve(client net.Conn) {
 	wg.Wait()
 }
 
+// uses reports whether a connection from this port is one of its own, to where it leads.
+func (l *link) uses(port int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		if from, ok := c.LocalAddr().(*net.TCPAddr); ok && from.Port == port {
+			return true
+		}
+	}
+	return false
+}
+
 func (l *link) forward(to io.Writer, from io.Reader, p *passage) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -134,6 +146,19 @@ func (l *link) swallow() {
 	defer l.mu.Unlock()
 	for _, p := range l.conns {
 		p.once.Do(func() { close(p.lost) })
+	}
+}
+
+// bury ends the connections that have lost something.
+func (l *link) bury() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c, p := range l.conns {
+		select {
+		case <-p.lost:
+			c.Close()
+		default:
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,6 +24,7 @@ var (
 	timeFlag = flag.Duration("nemesis.time", 8*time.Second, "how long to make trouble")
 	binFlag  = flag.String("nemesis.binary", "", "the server to make trouble for (default: built from these sources)")
 	bulkFlag = flag.Int("nemesis.bulk", 3000, "rows of one very large transaction; 0: none")
+	rateFlag = flag.Int("nemesis.rate", 200, "changes a second by many small transactions at once; 0: none")
 	logFlag  = flag.String("nemesis.log", "", "folder for the nodes' logs (default: a temporary one)")
 )
 
@@ -34,6 +36,7 @@ type plan struct {
 	faults    []fault
 	lasts     time.Duration
 	bulk      int // rows of one transaction
+	rate      int // changes a second by bursts
 }
 
 // fewest is how many faults there are at least, on a machine however busy.
@@ -54,7 +57,8 @@ type world struct {
 	mu       sync.Mutex
 	troubles []trouble
 
-	failed atomic.Int64 // transactions
+	failed   atomic.Int64 // transactions
+	prepared preparations
 }
 
 func newWorld(t *testing.T, p plan) *world {
@@ -114,6 +118,12 @@ func (w *world) run(sum *tally) {
 	if w.bulk > 0 {
 		writers.Go(func() { w.load(writing) })
 	}
+	if w.rate > 0 {
+		x := &bursts{db: w.db, rnd: rand.New(rand.NewPCG(w.seed, 110)), rate: w.rate, failed: &w.failed}
+		writers.Go(func() { x.run(writing) })
+	}
+	preparer := &preparer{writer{db: w.db, rnd: rand.New(rand.NewPCG(w.seed, 120)), slow: true, pause: time.Second}, &w.prepared}
+	writers.Go(func() { preparer.run(writing) })
 	if w.retention {
 		writers.Go(func() { w.turn(writing) })
 	}
@@ -126,7 +136,13 @@ func (w *world) run(sum *tally) {
 	w.say("no more faults")
 	stop()
 	writers.Wait()
+	if err := w.endPrepared(w.t.Context()); err != nil {
+		w.t.Error(err)
+	}
 	w.mark()
+	for _, n := range w.nodes {
+		n.clients.bury() // they would be found dead in their time
+	}
 	deadline := time.AfterFunc(90*time.Second, leave)
 	marking, marked := context.WithCancel(w.t.Context())
 	var marker sync.WaitGroup
@@ -184,7 +200,12 @@ func (w *world) judge(sum *tally) {
 	for _, v := range violations {
 		w.t.Error(v)
 	}
+	announced, err := w.db.announced(w.t.Context())
+	if err != nil {
+		w.t.Error(err)
+	}
 	sum.add(w, truth, violations)
+	sum.announced += announced
 	if w.t.Failed() {
 		for _, n := range w.nodes {
 			if text, err := os.ReadFile(n.log.Name()); err == nil {
@@ -266,11 +287,11 @@ func nemesis(t *testing.T, p plan) {
 // A few seconds of all that can be had at once.
 func TestNemesis(t *testing.T) {
 	t.Parallel()
-	nemesis(t, plan{seed: *seedFlag, durable: true, retention: true, faults: faults, bulk: *bulkFlag})
+	nemesis(t, plan{seed: *seedFlag, durable: true, retention: true, faults: slices.Concat(faults, modeFaults), bulk: *bulkFlag, rate: *rateFlag})
 }
 
 // The same, where the database loses what it had committed.
 func TestNemesisLosesCommits(t *testing.T) {
 	t.Parallel()
-	nemesis(t, plan{seed: *seedFlag, faults: losses})
+	nemesis(t, plan{seed: *seedFlag, faults: losses, rate: *rateFlag / 4})
 }

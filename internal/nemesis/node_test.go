@@ -113,6 +113,15 @@ func (n *node) stop(sig os.Signal) {
 	n.cmd = nil
 }
 
+// signal sends the process a signal, if there is one.
+func (n *node) signal(sig os.Signal) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd != nil {
+		n.cmd.Process.Signal(sig) //nolint:errcheck // it may have ended
+	}
+}
+
 // ready reports whether the node says that it is.
 func (n *node) ready(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)

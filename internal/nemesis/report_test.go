@@ -10,7 +10,10 @@ import (
 // tally is what some rounds have come to.
 type tally struct {
 	rounds, written, txns, delivered, stood, resumed int
+	truncates, events                                int   // of what was delivered
+	announced                                        int   // modes
 	failed                                           int64 // transactions
+	prepared, refused, committed, rolledBack         int64 // prepared transactions
 	expiries                                         map[Cause]int
 	broken                                           map[Rule]int
 	waited                                           map[string][]time.Duration // by kind of trouble
@@ -24,11 +27,17 @@ func (y *tally) add(w *world, truth *Truth, violations []Violation) {
 	y.written += len(truth.Written)
 	y.txns += len(truth.Txns)
 	y.failed += w.failed.Load()
+	y.prepared += w.prepared.prepared.Load()
+	y.refused += w.prepared.refused.Load()
+	y.committed += w.prepared.committed.Load()
+	y.rolledBack += w.prepared.rolledBack.Load()
 	for _, s := range w.subs {
 		for i := range s.Notes {
 			switch n := &s.Notes[i]; n.Kind {
-			case Insert, Update, Delete:
+			case Insert, Update, Delete, Truncate, Event:
 				y.delivered++
+				y.truncates += btoi(n.Kind == Truncate)
+				y.events += btoi(n.Kind == Event)
 			case Initial:
 				y.stood++
 			case Resumed:
@@ -71,16 +80,20 @@ func (y *tally) report(t *testing.T) {
 		ds := y.waited[name]
 		slices.Sort(ds)
 		faults += len(ds)
-		t.Logf("%4d times %-36s wait: median %v, longest %v", len(ds), name, ds[len(ds)/2].Round(time.Millisecond), ds[len(ds)-1].Round(time.Millisecond))
+		t.Logf("%4d times %-36s wait: p50 %v, max %v", len(ds), name, ds[len(ds)/2].Round(time.Millisecond), ds[len(ds)-1].Round(time.Millisecond))
 	}
-	others := 0
-	for rule, n := range y.broken {
-		if rule != Lost && rule != Repeated {
-			others += n
-		}
+	others, order := 0, y.broken[Order]+y.broken[Before]+y.broken[Split]
+	for _, n := range y.broken {
+		others += n
 	}
-	t.Logf("%d rounds, %d faults; %d changes committed in %d transactions; %d transactions failed", y.rounds, faults, y.written, y.txns, y.failed)
-	t.Logf("%d changes and %d rows that stood delivered, %d resumptions; expiries: %d by retention, %d with a node that was away for longer, %d by lost commits, %d without a cause",
-		y.delivered, y.stood, y.resumed, y.expiries[Retention], y.expiries[NodeAway], y.expiries[LostTail], y.expiries[Unknown])
-	t.Logf("lost %d, repeated %d, other violations %d", y.broken[Lost], y.broken[Repeated], others)
+	others -= order + y.broken[Lost] + y.broken[Repeated]
+	t.Logf("%d rounds, %d faults, %d changes of mode; %d changes committed in %d transactions; %d transactions failed",
+		y.rounds, faults, y.announced, y.written, y.txns, y.failed)
+	t.Logf("%d transactions prepared, and %d not, as they had notified; of the prepared ones %d committed and %d rolled back",
+		y.prepared, y.refused, y.committed, y.rolledBack)
+	t.Logf("%d changes and %d rows that stood delivered, of the changes %d events of a channel and %d TRUNCATE; %d resumptions",
+		y.delivered, y.stood, y.events, y.truncates, y.resumed)
+	t.Logf("expiries: %d by retention, %d with a node that was away for longer, %d by lost commits, %d without a cause",
+		y.expiries[Retention], y.expiries[NodeAway], y.expiries[LostTail], y.expiries[Unknown])
+	t.Logf("lost %d, repeated %d, out of order %d, other violations %d", y.broken[Lost], y.broken[Repeated], order, others)
 }

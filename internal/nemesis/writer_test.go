@@ -111,8 +111,13 @@ func (w *writer) size() int {
 	return n
 }
 
-// write changes rows of one tenant with one statement. Rows are locked in the order of their ids.
 func (w *writer) write(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, w.statement())
+	return err
+}
+
+// statement changes rows of one tenant. Rows are locked in the order of their ids.
+func (w *writer) statement() string {
 	tenant, size := tenants[w.rnd.IntN(len(tenants))], w.size()
 	rows := fmt.Sprintf(` id in (select id from %%[1]s where tenant_id = '%s' and id > (select last_value from %%[2]s) * %f order by id limit %d for update)`,
 		tenant, w.rnd.Float64(), size)
@@ -139,6 +144,5 @@ func (w *writer) write(ctx context.Context, tx pgx.Tx) error {
 	default:
 		sql = "update " + table + " set v = v + 1, stamp = stamp(), n = floor(random() * 100) where" + rows
 	}
-	_, err := tx.Exec(ctx, sql)
-	return err
+	return sql
 }

@@ -28,6 +28,8 @@ type clusterBudget struct{ leaves, ticks, drops, crashes, restarts, overflows in
 // clusterBugs are mistakes in what is built over the feed: the tail, cursors, catching up. Each is put in where it would be
 // made; the code of internal/change has no switch for them.
 type clusterBugs struct {
+	with with
+
 	cursorEarly   bool // a change's cursor is given out before the change
 	tickHeardOf   bool // a tick is a cursor's base from its commit on
 	stubSeen      bool // a stub counts as read when it is passed

@@ -73,7 +73,7 @@ func TestEveryScheduleOfModes(t *testing.T) {
 	t.Parallel()
 	type faults = mvcctest.ModeFaults
 	for _, mw := range []modeWorld{
-		{name: "two of one row, and the leader dies", writers: "a a", faults: faults{Crashes: 1}, quiet: true},
+		{name: "two of one row, and the leader dies", writers: "a a", faults: faults{Crashes: 1}, quiet: true, deep: true},
 		{name: "two of one row, and the leader lets K go", writers: "a a", faults: faults{Losses: 1}, quiet: true},
 		{name: "two rows, and the leader dies", writers: "a ba", faults: faults{Crashes: 1}, quiet: true, deep: true},
 		{name: "two rows, and the leader lets K go", writers: "a ba", faults: faults{Losses: 1}, quiet: true, deep: true},

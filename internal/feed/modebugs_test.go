@@ -11,7 +11,7 @@ import (
 
 // modeBugs are mistakes with the modes: of the trigger and the leader, of the driver, of the machine.
 var modeBugs = []bug{
-	{name: "who has notified does not tell that the leader is gone", world: &modeWorld{writers: "ab b", faults: mvcctest.ModeFaults{Crashes: 1}, quiet: true}, driver: driverBugs{modes: mvcctest.ModeBugs{Untold: true}}},
+	{name: "who has notified does not tell that the leader is gone", from: 7_000, world: &modeWorld{writers: "ab b", faults: mvcctest.ModeFaults{Crashes: 1}, quiet: true}, driver: driverBugs{modes: mvcctest.ModeBugs{Untold: true}}},
 	{name: "quiet announced before K is granted", driver: driverBugs{modes: mvcctest.ModeBugs{EarlyQuiet: true}}},
 	{name: "a new leader does not announce busy", world: &modeWorld{writers: "a a", faults: mvcctest.ModeFaults{Crashes: 1, Cycles: 1}, quiet: true}, driver: driverBugs{modes: mvcctest.ModeBugs{NoTakeover: true}}},
 	{name: "K not kept", driver: driverBugs{modes: mvcctest.ModeBugs{KeepsNothing: true}}},
@@ -65,7 +65,7 @@ var modeBugs = []bug{
 		}
 		return m.Step(now, in)
 	}},
-	{name: "that a writer found the leader gone is ignored", world: &modeWorld{writers: "ab b", faults: mvcctest.ModeFaults{Crashes: 1}, quiet: true}, step: func(m *Machine, now time.Time, in Input) ([]change.Txn, []Action) {
+	{name: "that a writer found the leader gone is ignored", from: 7_000, world: &modeWorld{writers: "ab b", faults: mvcctest.ModeFaults{Crashes: 1}, quiet: true}, step: func(m *Machine, now time.Time, in Input) ([]change.Txn, []Action) {
 		if n, ok := in.(Notified); ok {
 			in = Notified{slices.DeleteFunc(slices.Clone(n.Notices), func(n Notice) bool { return n.Announced != nil && n.Announced.Number == 0 })}
 		}

@@ -70,6 +70,7 @@ type budget struct{ drops, deaths, failures, beats, expiries int }
 
 // driverBugs are bugs of a driver, and of the database's part, for the test of the oracle.
 type driverBugs struct {
+	with  with
 	modes mvcctest.ModeBugs
 
 	snapshotFirst bool // the snapshot is taken before LISTEN

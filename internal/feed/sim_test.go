@@ -15,7 +15,7 @@ import (
 
 var (
 	simSeed = flag.Uint64("sim.seed", 0, "replay the schedule of this seed, with a trace")
-	simTime = flag.Duration("sim.time", 700*time.Millisecond, "how long schedules of random seeds are tried")
+	simTime = flag.Duration("sim.time", 400*time.Millisecond, "how long schedules of random seeds are tried")
 )
 
 // TestSimulator drives the machine through random schedules. A failure prints its seed; -sim.seed replays it.
@@ -37,7 +37,7 @@ func TestSimulator(t *testing.T) {
 		t.Logf("%d schedules, %.0f a minute", n, float64(n)/time.Since(start).Minutes())
 	}
 	t.Run("fixed", func(t *testing.T) {
-		run(t, 1, func(n uint64) bool { return n == 5_000 })
+		run(t, 1, func(n uint64) bool { return n == 3_000 })
 	})
 	t.Run("random", func(t *testing.T) {
 		end := time.Now().Add(*simTime)
@@ -55,10 +55,11 @@ func schedule(m stepper, seed uint64, bugs driverBugs, trace func(string, ...any
 	s := newSim(m, mood.writers(r), mood.faults)
 	s.faults.expiries = rand.New(rand.NewPCG(seed, 4)).IntN(4) / 2
 	s.bugs, s.trace = bugs, trace
-	if modes := rand.New(rand.NewPCG(seed, 6)); bugs.modes != (mvcctest.ModeBugs{}) || modes.IntN(2) == 0 {
+	if modes := rand.New(rand.NewPCG(seed, 6)); bugs.with.on(modes) {
 		s.w.Modes = newModes(modes, s.w)
-		mood.weighModes(modes)
 		s.w.Modes.Bugs = bugs.modes
+		s.faults.beats += modes.IntN(4)
+		mood.weighModes(modes)
 	}
 	var buf []move
 	for n := mood.length; n > 0 && s.err == nil; n-- {
@@ -70,6 +71,17 @@ func schedule(m stepper, seed uint64, bugs driverBugs, trace func(string, ...any
 	s.settle()
 	return s.err
 }
+
+// with says in how many schedules there are modes.
+type with byte
+
+const (
+	someModes with = iota
+	noModes
+	modesOnly
+)
+
+func (w with) on(r *rand.Rand) bool { return w == modesOnly || w == someModes && r.IntN(2) == 1 }
 
 // newModes is a database with modes, and with some writers that prepare.
 func newModes(r *rand.Rand, w *mvcctest.World) mvcctest.Modes {

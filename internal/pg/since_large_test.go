@@ -64,7 +64,7 @@ func TestSinceInLargeTransactions(t *testing.T) {
 		{change.Topic{Watch: 8}, []string{"a"}, 1000},
 		{change.Topic{Watch: 9}, nil, 1000},
 	} {
-		places := c.resumes(t, rnd, from, to, r, 2)
+		places := c.resumes(t, rnd, from, to, r, 1)
 		if inside := slices.ContainsFunc(places, func(p change.Cursor) bool { return p.Part.XID != 0 && p.Upper.ID != 0 }); !inside {
 			t.Errorf("%+v: no page ends inside of a transaction", r)
 		}

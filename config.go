@@ -1,6 +1,7 @@
 package notifyql
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -25,8 +26,25 @@ type Config struct {
 	// Mode is how changes come from Postgres. The database can overrule it: see docs/operations.md. Default ModeAuto.
 	Mode Mode
 
-	// Auth says who a client is. Nil: every client is refused. See Trust.
+	// Auth says who a client is. Nil: every client is refused. See JWT, Hook and Trust.
 	Auth Auth
+
+	// Recheck is how often Auth is asked again about a client that is connected, with what the client gave: its socket is
+	// closed if Auth refuses it now, or it is another user, or has other tenants or roles. Zero: never.
+	Recheck time.Duration
+
+	// OnConnect is called when Auth has accepted a client, before it is told. An error refuses it.
+	OnConnect func(ctx context.Context, c *Connection) error
+
+	// OnSubscribe is called before a subscription begins, again if the schema changes just then, and for rows that a
+	// federation gateway looks up. An error refuses it: the client gets the errors of a *RequestError, and of any other only
+	// that it is not allowed. where, in the form of the field's argument, narrows it: rows that it does not select are not
+	// there for the subscriber. Nil selects all. The connection waits meanwhile; ctx ends with it.
+	OnSubscribe func(ctx context.Context, sub *Subscription) (where map[string]any, err error)
+
+	// OnDisconnect is called when a client that OnConnect was called for, and accepted, has gone and its subscriptions have
+	// ended.
+	OnDisconnect func(c *Connection)
 
 	// Fields are typed subscription fields of your own, over channels of published events.
 	Fields []Field

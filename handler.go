@@ -2,7 +2,6 @@ package notifyql
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 
@@ -134,42 +133,3 @@ func (s *Server) admit() *ws.CloseError {
 	}
 	return s.sockets.enter()
 }
-
-// service is what one socket, or one request for events, is served with.
-type service struct {
-	s *Server
-	r *http.Request // until Connect, which is called once
-}
-
-func (v *service) Connect(ctx context.Context, init []byte) (ws.Session, error) {
-	id, err := v.s.identify(ctx, init, v.r)
-	v.r = nil
-	if err != nil {
-		return nil, err
-	}
-	return &session{s: v.s, id: &id}, nil
-}
-
-// identify asks Config.Auth. What it says of a refusal stays in our log: it is not the client's to read.
-func (s *Server) identify(ctx context.Context, init []byte, r *http.Request) (Identity, error) {
-	if s.cfg.Auth == nil {
-		s.log.Error("a client was refused: there is no Auth; set Config.Auth, or NOTIFYQL_AUTH for the server")
-		return Identity{}, errors.New("no auth")
-	}
-	id, err := s.cfg.Auth(ctx, init, r)
-	if err != nil {
-		s.log.Info("a client was refused", "remote", r.RemoteAddr, "error", err)
-	}
-	return id, err
-}
-
-type session struct {
-	s  *Server
-	id *auth.Identity
-}
-
-func (v *session) Subscribe(ctx context.Context, op ws.Operation, wake func()) ws.Stream {
-	return v.s.start(ctx, op, v.id, wake)
-}
-
-func (v *session) Close() {}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
-	"github.com/notifyql/notifyql/internal/auth"
 	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/gql"
 	"github.com/notifyql/notifyql/internal/subs"
@@ -16,7 +15,8 @@ import (
 )
 
 // start begins an operation. What can't begin, and a query, is a stream too: it ends at once.
-func (s *Server) start(ctx context.Context, op ws.Operation, id *auth.Identity, wake func()) ws.Stream {
+func (s *Server) start(ctx context.Context, op ws.Operation, c *Connection, wake func()) ws.Stream {
+	id := &c.Identity
 	r := gql.Request{Query: op.Query, OperationName: op.OperationName, Variables: op.Variables, Extensions: op.Extensions}
 	for {
 		schema := s.schema.Load()
@@ -27,6 +27,9 @@ func (s *Server) start(ctx context.Context, op ws.Operation, id *auth.Identity, 
 		}
 		plan, refused := schema.Subscribe(r, id)
 		if refused != nil {
+			return &ended{errors: refused}
+		}
+		if plan, refused = s.allowed(ctx, schema, plan, op, c); refused != nil {
 			return &ended{errors: refused}
 		}
 		start := plan.Start(id)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/notifyql/notifyql/internal/auth"
 	"github.com/notifyql/notifyql/internal/catalog"
 	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/gql"
@@ -34,7 +35,7 @@ func ReadSchema(ctx context.Context, c Config) (Schema, error) {
 	if err != nil {
 		return Schema{}, fmt.Errorf("notifyql: %w", err)
 	}
-	schema, problems, err := buildSchema(c, log, tables, nil)
+	schema, problems, err := buildSchema(c, log, tables, reads{})
 	if err != nil {
 		return Schema{}, fmt.Errorf("notifyql: %w", err)
 	}
@@ -45,11 +46,14 @@ func ReadSchema(ctx context.Context, c Config) (Schema, error) {
 	return out, nil
 }
 
-// rowsOf reads the rows of a query.
-type rowsOf func(ctx context.Context, q *change.Query) ([]change.Change, error)
+// reads is how a schema reads rows: not at all, if it is only to be shown.
+type reads struct {
+	rows   func(ctx context.Context, q *change.Query) ([]change.Change, error)
+	narrow func(ctx context.Context, table string, id *auth.Identity) (map[string]any, error)
+}
 
-func buildSchema(c Config, log *slog.Logger, tables catalog.Catalog, rows rowsOf) (*gql.Schema, []gql.Problem, error) {
-	return gql.Options{Version: Version, Federation: c.Federation, Rows: rows, Log: log}.Build(tables, c.Fields)
+func buildSchema(c Config, log *slog.Logger, tables catalog.Catalog, r reads) (*gql.Schema, []gql.Problem, error) {
+	return gql.Options{Version: Version, Federation: c.Federation, Rows: r.rows, Narrow: r.narrow, Log: log}.Build(tables, c.Fields)
 }
 
 const (

@@ -271,10 +271,14 @@ func (s *Server) follow(c catalog.Catalog) {
 }
 
 func (s *Server) buildSchema(c catalog.Catalog) (*gql.Schema, []gql.Problem, error) {
-	if s.database == nil {
-		return buildSchema(s.cfg, s.log, c, nil)
+	var r reads
+	if s.database != nil {
+		r.rows = s.entities
 	}
-	return buildSchema(s.cfg, s.log, c, s.entities)
+	if s.cfg.OnSubscribe != nil {
+		r.narrow = s.narrow
+	}
+	return buildSchema(s.cfg, s.log, c, r)
 }
 
 // maybeReady is called with mu held.

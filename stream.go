@@ -63,8 +63,7 @@ func (s *Server) Subscribe(ctx context.Context, r Request) (*Stream, error) {
 	}
 	st := &Stream{wake: make(chan struct{}, 1), gone: make(chan struct{}), turn: make(chan struct{}, 1)}
 	op := ws.Operation{Query: r.Query, OperationName: r.OperationName, Variables: variables}
-	id := r.Identity
-	st.inner = s.start(ctx, op, &id, func() {
+	st.inner = s.start(ctx, op, &Connection{Identity: r.Identity}, func() {
 		select {
 		case st.wake <- struct{}{}:
 		default:

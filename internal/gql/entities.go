@@ -117,12 +117,25 @@ func (l *lookup) find(fields map[string]any) (p *filter.Predicate, first filter.
 	return filter.And(all...), first, nil
 }
 
-// condition is true for the rows asked for.
-func (l *lookup) condition() *filter.Predicate {
-	if len(l.table.key) > 1 {
-		return filter.Or(l.rows...)
+// condition is true for the rows asked for, of those that the identity may see.
+func (l *lookup) condition() (*filter.Predicate, error) {
+	asked := filter.Or(l.rows...)
+	if len(l.table.key) == 1 {
+		asked = filter.In(l.table.columns[l.table.key[0]].filter, l.values)
 	}
-	return filter.In(l.table.columns[l.table.key[0]].filter, l.values)
+	narrow := l.schema.options.Narrow
+	if narrow == nil {
+		return asked, nil
+	}
+	given, err := narrow(l.ctx, l.table.qualified(), l.id)
+	if err != nil || given == nil {
+		return asked, err
+	}
+	hidden, err := l.schema.hidden(l.table, given, map[int]bool{})
+	if err != nil {
+		return nil, err
+	}
+	return filter.And(asked, hidden), nil
 }
 
 // fill reads the rows and puts them into their places.
@@ -134,7 +147,13 @@ func (l *lookup) fill(out []any) {
 	if l.id != nil {
 		q.Tenants = l.id.Tenants
 	}
-	q.Where, q.Args = l.condition().SQL(nil)
+	condition, err := l.condition()
+	if err != nil {
+		l.schema.log().Info("rows that a gateway asked for are refused", "table", l.table.info.Name, "error", err)
+		l.missing(out, &codedError{codeForbidden, "the rows of " + l.table.name + " are not allowed"})
+		return
+	}
+	q.Where, q.Args = condition.SQL(nil)
 	found, err := l.schema.options.Rows(l.ctx, q)
 	if err != nil {
 		l.schema.log().Warn("rows that a gateway asked for could not be read", "table", l.table.info.Name, "error", err)

@@ -26,6 +26,7 @@ const (
 	codeInternal    = "INTERNAL_SERVER_ERROR"
 	codeUnsupported = "OPERATION_NOT_SUPPORTED"
 	codeCursor      = "CURSOR_INVALID"
+	codeForbidden   = "FORBIDDEN"
 )
 
 // ErrSkip is what a resolver returns for an event that its subscriber is not to see.

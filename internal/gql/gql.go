@@ -68,7 +68,11 @@ type Options struct {
 	// Rows reads rows as they stand, in any order, for a gateway that asks for entities: at most Limits.List of them, those that
 	// the query's condition names by key. Nil: of an entity only the key is known.
 	Rows func(ctx context.Context, q *change.Query) ([]change.Change, error)
-	Log  *slog.Logger // for what a client must not see, such as a resolver's panic; nil: nowhere
+	// Narrow says which rows of a table, schema.name, an identity may see beyond its tenants: a filter in the form of the
+	// argument where, nil for all of them; or an error for none. It is asked about entities; of a subscription's plan Schema.Narrow
+	// makes a narrower one. Nil: all.
+	Narrow func(ctx context.Context, table string, id *auth.Identity) (map[string]any, error)
+	Log    *slog.Logger // for what a client must not see, such as a resolver's panic; nil: nowhere
 }
 
 // Limits bound what one request may cost. Zero fields have the value in the comment.

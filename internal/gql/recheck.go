@@ -36,7 +36,7 @@ func (s *Schema) Recheck(plan subs.Plan) error {
 // difference says in a line what changed of that which the plan relies on; nothing: an empty line.
 func (p *Plan) difference(now *table) string {
 	was := p.table
-	name := was.info.Schema + "." + was.info.Name
+	name := was.qualified()
 	switch {
 	case now == nil || now.info.Watch != was.info.Watch:
 		return fmt.Sprintf("table %s is watched no more, or under another name", name)

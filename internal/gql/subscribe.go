@@ -116,15 +116,20 @@ func (s *Schema) planTable(p *Plan, t *table) *gqlError {
 		p.fields = p.changeFields(p.root.kids[t.name+"Change"])
 	}
 
+	p.key = p.tableKey()
+	return nil
+}
+
+// tableKey is equal for plans over a table that give equal frames.
+func (p *Plan) tableKey() string {
 	var key strings.Builder
 	fmt.Fprintf(&key, "%t ", p.batch != nil)
-	key.WriteString(t.signature)
+	key.WriteString(p.table.signature)
 	key.WriteByte('\n')
 	key.WriteString(p.where.Key())
 	key.WriteByte('\n')
 	p.root.appendShape(&key)
-	p.key = key.String()
-	return nil
+	return key.String()
 }
 
 // appendShape writes what decides a selection's JSON: response keys, fields, and the same below. Arguments are the

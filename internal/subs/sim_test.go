@@ -31,6 +31,8 @@ type sim struct {
 	faults  simFaults
 	bugs    simBugs
 
+	settling bool
+
 	moments map[string]rowsMoment // by cursor
 	dropped bool                  // something was lost, by the log or in a crash
 	failed  bool                  // a read
@@ -88,6 +90,8 @@ const (
 	sAttach = 'A'
 	sLeave  = 'L'
 	sPeek   = 'p'
+	sMode   = 'm' // the leader
+	sMayDo  = 'M' // and what it need not do
 )
 
 func (s *sim) moves(out []simMove) []simMove {
@@ -100,6 +104,13 @@ func (s *sim) moves(out []simMove) []simMove {
 			add(sVictim, i, 0)
 		}
 	}
+	w.ModeMoves(func(mv mvcctest.ModeMove, must bool) {
+		if must {
+			add(sMode, 0, int(mv))
+		} else {
+			add(sMayDo, 0, int(mv))
+		}
+	})
 	ready := len(w.Ticks) > 0 && !w.Ticking() || len(w.Ticks) > 1
 	if w.Ticking() {
 		add(sTicked, 0, 0)
@@ -164,6 +175,8 @@ func (s *sim) do(mv simMove) {
 		w.Step(mv.i)
 	case sVictim:
 		w.Victim(mv.i)
+	case sMode, sMayDo:
+		w.DoMode(mvcctest.ModeMove(mv.k))
 	case sTick:
 		s.faults.ticks--
 		w.BeginTick()
@@ -237,7 +250,7 @@ func (s *sim) crash(keep int) {
 
 // settle lets all go on, until nothing is left to do.
 func (s *sim) settle() {
-	s.faults = simFaults{}
+	s.faults, s.settling, s.w.Modes.Still = simFaults{}, true, true
 	var buf []simMove
 	for rounds, steps := 0, 0; s.err == nil && rounds < 25; steps++ {
 		if steps == 5_000 {
@@ -282,6 +295,12 @@ func simulate(t *testing.T, seed uint64, bugs simBugs, trace func(string, ...any
 		s.faults = simFaults{
 			leaves: r.IntN(6), ticks: r.IntN(6), drops: r.IntN(3) * r.IntN(2), crashes: r.IntN(2) * r.IntN(2), loses: r.IntN(2), failures: r.IntN(2),
 			beats: r.IntN(6), rounds: r.IntN(6), errors: r.IntN(4), peeks: r.IntN(6),
+		}
+		if modes := rand.New(rand.NewPCG(seed, 6)); bugs == (simBugs{}) && modes.IntN(2) == 0 {
+			s.w.Modes = mvcctest.Modes{
+				On: true, First: mvcctest.ModeRow{Busy: true, Number: 1},
+				Faults: mvcctest.ModeFaults{Cycles: 1 + modes.IntN(3), Crashes: modes.IntN(3), Losses: modes.IntN(3)},
+			}
 		}
 		o := Options{PageRows: 1 + r.IntN(3), Logger: slog.New(slog.DiscardHandler), TailBytes: []int64{1, 5000, 1 << 20}[r.IntN(3)]}
 		for range 1 + r.IntN(2) {

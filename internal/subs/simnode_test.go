@@ -139,9 +139,11 @@ func (n *simNode) moves(out []simMove, i int) []simMove {
 		}
 	}
 	if n.sweep.id != 0 {
-		if n.sweep.read {
+		switch {
+		case n.sweep.read:
 			add(sAnswer, 0)
-		} else {
+		case !n.s.settling || n.m.Stats().Mode == feed.Quiet || n.m.Stats().State != feed.Listening || n.hub.Stats().Joining > 0 ||
+			len(n.s.w.Read(&n.sweep.from, n.s.w.Snapshot())) > 0: // a busy node's sweeps never end
 			add(sRead, 0)
 		}
 		if n.s.faults.failures > 0 {
@@ -193,7 +195,7 @@ func (n *simNode) do(mv simMove) {
 		n.failed()
 	case sPulse:
 		n.s.faults.beats--
-		n.beat = &feed.Beat{LastSeq: w.LastSeq(), Snapshot: w.Snapshot()}
+		n.beat = &feed.Beat{LastSeq: w.LastSeq(), Snapshot: w.Snapshot(), Number: w.Mode().Number, Free: w.Free()}
 	case sBeat:
 		b := *n.beat
 		n.beat, n.now = nil, n.now.Add(time.Second)
@@ -233,17 +235,46 @@ func (n *simNode) open() {
 		}
 	}
 	tick := w.NewestTick(snap)
-	n.emit(feed.Opened{Snapshot: snap, Gone: n.gone, Tick: *tick, Done: n.s.marks(snap, tick)})
+	n.emit(feed.Opened{Snapshot: snap, Gone: n.gone, Tick: *tick, Done: n.s.marks(snap, tick), Mode: modeRow(w.ModeAt(snap))})
+}
+
+func modeRow(r mvcctest.ModeRow) feed.ModeRow {
+	if r.Busy {
+		return feed.ModeRow{Mode: feed.Busy, Number: r.Number}
+	}
+	return feed.ModeRow{Number: r.Number}
+}
+
+// together is how many notices, at least count, come together: a transaction's do up to the one that says that the leader is gone.
+func (n *simNode) together(count int) int {
+	w := n.s.w
+	pos, sub := n.pos, n.sub+count
+	for ; pos < len(w.Queue); pos++ {
+		t := &w.Txs[w.Queue[pos]]
+		if sub < len(t.Notices) {
+			if sub > 0 {
+				count += max(0, t.Told()-sub)
+			}
+			break
+		}
+		sub -= len(t.Notices)
+	}
+	return count
 }
 
 func (n *simNode) receive(count int) {
 	w := n.s.w
 	var ns []feed.Notice
-	for ; count > 0; count-- {
+	for count = n.together(count); count > 0; count-- {
 		t := &w.Txs[w.Queue[n.pos]]
-		if note := t.Notices[n.sub]; note.Marker {
+		note := t.Notices[n.sub]
+		switch {
+		case note.Says:
+			r := modeRow(note.Mode)
+			ns = append(ns, feed.Notice{Announced: &r})
+		case note.Marker:
 			ns = append(ns, feed.Notice{Change: change.Change{XID: t.XID}, Marker: true})
-		} else {
+		default:
 			ns = append(ns, feed.Notice{Change: w.Change(note.Seq)})
 		}
 		if n.sub++; n.sub == len(t.Notices) {
@@ -285,7 +316,8 @@ func (n *simNode) has(seq int64) bool {
 			return false
 		}
 	}
-	return n.opened && n.sweep.id == 0
+	idle := n.sweep.id == 0 || n.m.Stats().Mode == feed.Busy && !n.sweep.read // a busy node's next sweep finds what is there now dispatched
+	return n.opened && idle
 }
 
 func (mv simMove) String() string { return fmt.Sprintf("%c %d %d", mv.kind, mv.i, mv.k) }

@@ -302,7 +302,7 @@ select notifyql.slot() as slot, null::notifyql.change as change, null::notifyql.
        notifyql.key(0, null) as key, notifyql.left_as(0, null, null, 0::smallint, null) as left_as,
        notifyql.moved('', 0, 0, null, null, null, '', null) as moved,
        pg_typeof(notifyql.capture_slowly(0, '', null, '', null, null, null, null, 0, null)) as slowly,
-       notifyql.announced(null) as announced, notifyql.announce(null) as announce,
+       notifyql.gate() as gate, notifyql.announced(null) as announced, notifyql.announce(null) as announce,
        notifyql.announce_marker(null, '', '', false) as announce_marker, notifyql.announce_deserted(null) as announce_deserted,
        notifyql.scope(0, '', '') as scope
   from notifyql.secret s;

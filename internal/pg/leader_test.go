@@ -71,6 +71,7 @@ func TestPreparedTransactions(t *testing.T) {
 	n.enters(Quiet)
 	pin(t, db, Busy)
 	n.enters(Busy)
+	gateOpens(t, db)
 	exec(`begin; update ledger set version = 3 where id = 1; update ledger set version = 2 where id = 2; prepare transaction 'with'`)
 	exec(`insert into ledger values (3, 'a', 1)`)
 	exec(`commit prepared 'with'`)
@@ -310,6 +311,17 @@ func TestAStandbyStalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.until("all versions are there", func() bool { return n.machine.Stats().Changes == 2+49 || n.machine.Stats().Changes == 49 })
+}
+
+// gateOpens waits until nobody holds the gate, which is a moment after busy was announced.
+func gateOpens(t testing.TB, db *pgtest.DB) {
+	t.Helper()
+	waitFor(t, "the gate is open", func() (open bool) {
+		if err := db.Pool(t).QueryRow(t.Context(), `select pg_try_advisory_xact_lock_shared(gate) from notifyql.mode`).Scan(&open); err != nil {
+			t.Fatal(err)
+		}
+		return open
+	})
 }
 
 func (n *node) isNow(mode Mode) bool {

@@ -301,6 +301,9 @@ func simulate(t *testing.T, seed uint64, bugs simBugs, trace func(string, ...any
 				On: true, First: mvcctest.ModeRow{Busy: true, Number: 1},
 				Faults: mvcctest.ModeFaults{Cycles: 1 + modes.IntN(3), Crashes: modes.IntN(3), Losses: modes.IntN(3)},
 			}
+			if modes.IntN(2) == 0 {
+				s.w.Modes.First.Busy, s.w.Modes.Leader, s.w.Modes.HasK = false, mvcctest.LeadsQuiet, true
+			}
 		}
 		o := Options{PageRows: 1 + r.IntN(3), Logger: slog.New(slog.DiscardHandler), TailBytes: []int64{1, 5000, 1 << 20}[r.IntN(3)]}
 		for range 1 + r.IntN(2) {
@@ -316,6 +319,7 @@ func simulate(t *testing.T, seed uint64, bugs simBugs, trace func(string, ...any
 		for _, rare := range []byte{sError, sDrop, sCrash, sLose, sFail, sPulse, sRound, sLeave} {
 			weights[rare] = 1
 		}
+		weights[sMode] += 20
 		spiteful := r.IntN(3) == 0
 		if spiteful {
 			s.faults.leaves, s.faults.ticks, s.faults.drops = s.faults.leaves+4, s.faults.ticks+6, s.faults.drops+3

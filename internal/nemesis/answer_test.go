@@ -142,7 +142,7 @@ func (s *subscriber) refused(ctx context.Context, payload []byte) error {
 		if err != nil {
 			return err
 		}
-		s.note(Note{Kind: Expired, At: at, Cause: cause})
+		s.note(Note{Kind: Expired, At: at, Cause: cause, Said: ps[0].Message})
 		s.cursor, s.marked = "", false
 	case "SHUTTING_DOWN", "INITIAL_INTERRUPTED", "NOT_READY":
 	default:
@@ -160,6 +160,9 @@ func (s *subscriber) why(ctx context.Context, away bool) (Cause, error) {
 	}
 	for {
 		cause, emptied, err := s.db.why(ctx, c.Tick.ID)
+		if err == nil && cause == Unknown {
+			cause, err = s.db.torn(ctx, uint64(c.Part.XID), away)
+		}
 		if err == nil {
 			if cause == Unknown && s.db.lostSince(s.took.Add(-OnTheWay)) {
 				cause = LostTail

@@ -230,6 +230,22 @@ func (d *database) why(ctx context.Context, tick int64) (cause Cause, emptied bo
 	return Unknown, true, nil
 }
 
+// torn says whether the transaction that a place is in can't be continued, or, of a node that gave up all that it should have sent,
+// whether there is any such transaction.
+func (d *database) torn(ctx context.Context, xid uint64, away bool) (Cause, error) {
+	conn, err := d.connect(ctx)
+	if err != nil {
+		return Unknown, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it has served
+	var torn bool
+	err = conn.QueryRow(ctx, "select exists (select from notifyql.torn where $2 or xid = $1::text::xid8)", strconv.FormatUint(xid, 10), away).Scan(&torn)
+	if torn {
+		return Torn, err
+	}
+	return Unknown, err
+}
+
 func (d *database) lostSince(t time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

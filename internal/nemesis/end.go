@@ -10,7 +10,7 @@ import (
 func (c *one) expired(n *Note) {
 	lost := slices.ContainsFunc(c.truth.Lost, func(at time.Time) bool { return at.Before(n.At) })
 	if n.Cause == Unknown || n.Cause == LostTail && !lost {
-		c.broken(NoCause, "at %s", clock(n.At))
+		c.broken(NoCause, "at %s: %s", clock(n.At), n.Said)
 	}
 	for _, p := range c.phantom { // seen, lost, and withdrawn
 		if !slices.ContainsFunc(c.truth.Lost, func(at time.Time) bool { return at.After(p.At.Add(-OnTheWay)) && at.Before(n.At) }) {

@@ -85,6 +85,7 @@ const (
 	Retention              // the log does not reach back so far
 	NodeAway               // its node could not read the log for longer than that reaches back
 	LostTail               // the database has lost commits since
+	Torn                   // a transaction can't be continued in order: it had notified its beginning when the leader was lost
 )
 
 // Note is one thing that came to a subscriber.
@@ -94,8 +95,9 @@ type Note struct {
 	Old, New *Row
 	XID      uint64
 	Cause    Cause
-	Batch    int  // changes that came in one message have the same number, if messages are batches; else 0
-	Complete bool // the batch said that no more of its transaction comes
+	Said     string // of an expiry, the message
+	Batch    int    // changes that came in one message have the same number, if messages are batches; else 0
+	Complete bool   // the batch said that no more of its transaction comes
 }
 
 // Filter is what a subscription's where says.

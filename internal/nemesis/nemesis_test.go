@@ -59,6 +59,7 @@ type world struct {
 
 	failed   atomic.Int64 // transactions
 	prepared preparations
+	heavy    sync.RWMutex // see lulls
 }
 
 func newWorld(t *testing.T, p plan) *world {
@@ -107,7 +108,7 @@ func (w *world) run(sum *tally) {
 	writing, stop := context.WithCancel(w.t.Context())
 	defer stop()
 	for i := range 4 {
-		x := &writer{db: w.db, rnd: rand.New(rand.NewPCG(w.seed, uint64(100+i))), slow: i == 3, pause: 30 * time.Millisecond, failed: &w.failed}
+		x := &writer{db: w.db, rnd: rand.New(rand.NewPCG(w.seed, uint64(100+i))), slow: i == 3, pause: 30 * time.Millisecond, heavy: &w.heavy, failed: &w.failed}
 		writers.Go(func() { x.run(writing) })
 	}
 	reading, leave := context.WithCancel(w.t.Context())
@@ -122,8 +123,9 @@ func (w *world) run(sum *tally) {
 		x := &bursts{db: w.db, rnd: rand.New(rand.NewPCG(w.seed, 110)), rate: w.rate, failed: &w.failed}
 		writers.Go(func() { x.run(writing) })
 	}
-	preparer := &preparer{writer{db: w.db, rnd: rand.New(rand.NewPCG(w.seed, 120)), slow: true, pause: time.Second}, &w.prepared}
+	preparer := &preparer{writer{db: w.db, rnd: rand.New(rand.NewPCG(w.seed, 120)), slow: true, heavy: &w.heavy}, &w.prepared}
 	writers.Go(func() { preparer.run(writing) })
+	writers.Go(func() { w.lulls(writing, rand.New(rand.NewPCG(w.seed, 130))) })
 	if w.retention {
 		writers.Go(func() { w.turn(writing) })
 	}
@@ -222,6 +224,15 @@ func (w *world) turn(ctx context.Context) {
 	}
 }
 
+// lulls are times without a transaction that takes long: as long as one that was silent goes on, the stream can't be made quiet.
+func (w *world) lulls(ctx context.Context, rnd *rand.Rand) {
+	for going := true; going; going = pass(ctx, time.Duration(3000+rnd.IntN(5000))*time.Millisecond) {
+		w.heavy.Lock()
+		pass(ctx, time.Duration(2000+rnd.IntN(3000))*time.Millisecond)
+		w.heavy.Unlock()
+	}
+}
+
 // load imports rows of a tenant of its own, many in one transaction, and deletes them the same way.
 func (w *world) load(ctx context.Context) {
 	for i := 0; pass(ctx, 3*time.Second); i++ {
@@ -229,10 +240,14 @@ func (w *world) load(ctx context.Context) {
 		if i%2 == 1 {
 			sql = "delete from items where tenant_id = 'bulk'"
 		}
+		if !w.heavy.TryRLock() {
+			continue
+		}
 		began := time.Now()
 		if err := w.db.exec(ctx, "begin; insert into begun default values; "+sql+"; commit"); err == nil {
 			w.strikes(trouble{name: importing, began: began, end: began, until: time.Now().Add(time.Second)})
 		}
+		w.heavy.RUnlock()
 	}
 }
 

@@ -19,13 +19,15 @@ type preparer struct {
 // preparations counts what became of prepared transactions.
 type preparations struct{ prepared, refused, committed, rolledBack atomic.Int64 }
 
-const mostPrepared = 3 // at a time: they hold locks
-
+// run prepares a few, leaves them open for a while, and ends them; then there are none for a while, or the stream could never be quiet.
 func (p *preparer) run(ctx context.Context) {
-	var open []string
-	for i := 0; pass(ctx, time.Duration(p.rnd.Int64N(int64(p.pause)+1))); i++ {
-		if len(open) < mostPrepared {
-			name := fmt.Sprintf("nemesis %d", i)
+	for i := 0; pass(ctx, p.some(4)); i++ {
+		if !p.heavy.TryRLock() {
+			continue
+		}
+		var open []string
+		for k := range 1 + p.rnd.IntN(3) {
+			name := fmt.Sprintf("nemesis %d %d", i, k)
 			if p.rnd.IntN(3) == 0 {
 				name += doomedName
 			}
@@ -33,12 +35,19 @@ func (p *preparer) run(ctx context.Context) {
 				open = append(open, name)
 			}
 		}
-		if k := p.rnd.IntN(2 * mostPrepared); k < len(open) {
-			if p.end(ctx, open[k]) == nil {
-				open = append(open[:k], open[k+1:]...)
+		p.rnd.Shuffle(len(open), func(i, k int) { open[i], open[k] = open[k], open[i] })
+		pass(ctx, p.some(4))
+		for len(open) > 0 && pass(ctx, 50*time.Millisecond) {
+			if p.end(ctx, open[0]) == nil {
+				open = open[1:]
 			}
 		}
+		p.heavy.RUnlock()
 	}
+}
+
+func (p *preparer) some(seconds int) time.Duration {
+	return time.Duration(p.rnd.IntN(1000*seconds)) * time.Millisecond
 }
 
 const doomedName = " to be rolled back"

@@ -93,7 +93,7 @@ func (y *tally) report(t *testing.T) {
 		y.prepared, y.refused, y.committed, y.rolledBack)
 	t.Logf("%d changes and %d rows that stood delivered, of the changes %d events of a channel and %d TRUNCATE; %d resumptions",
 		y.delivered, y.stood, y.events, y.truncates, y.resumed)
-	t.Logf("expiries: %d by retention, %d with a node that was away for longer, %d by lost commits, %d without a cause",
-		y.expiries[Retention], y.expiries[NodeAway], y.expiries[LostTail], y.expiries[Unknown])
+	t.Logf("expiries: %d by retention, %d with a node that was away for longer, %d by lost commits, %d by torn transactions, %d without a cause",
+		y.expiries[Retention], y.expiries[NodeAway], y.expiries[LostTail], y.expiries[Torn], y.expiries[Unknown])
 	t.Logf("lost %d, repeated %d, out of order %d, other violations %d", y.broken[Lost], y.broken[Repeated], order, others)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,7 +15,9 @@ import (
 type writer struct {
 	db     *database
 	rnd    *rand.Rand
-	slow   bool // its transactions last seconds, and are small
+	slow   bool          // its transactions last seconds, and are small
+	heavy  *sync.RWMutex // shared by what takes long, see world.lulls
+	long   bool          // it is shared now
 	pause  time.Duration
 	failed *atomic.Int64
 }
@@ -35,8 +38,14 @@ func (w *writer) run(ctx context.Context) {
 				continue
 			}
 		}
+		if w.long = w.heavy.TryRLock(); !w.long && w.slow {
+			continue
+		}
 		if err := w.transaction(ctx, conn); err != nil {
 			w.failed.Add(1)
+		}
+		if w.long {
+			w.heavy.RUnlock()
 		}
 	}
 }
@@ -105,8 +114,11 @@ func (w *writer) size() int {
 	case 4, 5, 6, 7, 8, 9, 10:
 		n = 1 + w.rnd.IntN(50)
 	}
-	if w.slow {
+	switch {
+	case w.slow:
 		n = min(n, 20)
+	case !w.long:
+		n = min(n, 4)
 	}
 	return n
 }

@@ -35,6 +35,7 @@ type node struct {
 	received  time.Time // a notification
 	faults    budget
 	firstOpen bool // done
+	cuts      bool // notices are cut also where a transaction goes on to say that the leader is gone
 	coarse    bool // sweeps and heartbeats are one step each, and notices arrive one by one: as small a world as tells all about the modes
 
 	stepped func(in Input, txns []change.Txn) // if not nil, is told of each step
@@ -58,7 +59,9 @@ type asked struct {
 	id   int // zero: none
 	from change.Frontier
 	read bool
-	late bool // the log was emptied, as the statement of snap says
+	late bool // the log was emptied, as the statement of snap says, or what it lacks is abandoned
+	gone bool // it is to be abandoned
+	torn []change.XID
 	era  change.Era
 	tick *change.Tick
 	snap change.Snapshot
@@ -124,7 +127,7 @@ func (n *node) moves(out []move) []move {
 				most = 1
 			}
 			for k := 1; k <= waiting && len(out) < first+most; k++ {
-				if n.together(k) {
+				if n.cuts || n.together(k) {
 					out = append(out, move{mReceive, k})
 				}
 			}
@@ -141,7 +144,7 @@ func (n *node) moves(out []move) []move {
 	}
 	if n.sweep.id != 0 {
 		if !n.sweep.read {
-			if !n.coarse || !n.sweeps() || len(n.w.Read(&n.sweep.from, n.w.Snapshot())) > 0 {
+			if !n.coarse || !n.sweeps() || n.sweep.gone || len(n.w.Read(&n.sweep.from, n.w.Snapshot())) > 0 {
 				out = append(out, move{mRead, 0})
 			}
 		} else {
@@ -350,7 +353,7 @@ func (n *node) readSweep() {
 		n.emit(SweepFailed{ID: id})
 		return
 	}
-	a.read, a.snap = true, n.w.Snapshot()
+	a.read, a.late, a.snap = true, a.gone, n.w.Snapshot()
 	a.tick = n.w.NewestTick(a.snap)
 	from := a.from
 	if n.bugs.runningUnread {
@@ -360,6 +363,11 @@ func (n *node) readSweep() {
 		}
 	}
 	a.txns = n.w.Read(&from, a.snap)
+	for _, t := range a.txns {
+		if n.w.Txs[n.w.Index(t.XID)].Told() > 0 {
+			a.torn = append(a.torn, t.XID)
+		}
+	}
 }
 
 func (n *node) answer(part int) {
@@ -368,7 +376,7 @@ func (n *node) answer(part int) {
 		n.expire()
 		return
 	}
-	in := Swept{ID: a.id, Snapshot: a.snap, Tick: a.tick}
+	in := Swept{ID: a.id, Snapshot: a.snap, Tick: a.tick, Torn: a.torn}
 	if part > 0 {
 		in.Txns, in.More = a.txns[:part:part], true
 		a.txns = a.txns[part:]
@@ -416,7 +424,7 @@ func (n *node) emit(in Input) {
 			if n.sweep.id != 0 && n.sweep.era == a.Era && n.err == nil {
 				n.err = fmt.Errorf("sweep %d is asked for while %d is under way", a.ID, n.sweep.id)
 			}
-			n.sweep = asked{id: a.ID, from: a.From, era: a.Era}
+			n.sweep = asked{id: a.ID, from: a.From, era: a.Era, gone: a.Abandon}
 		case Tick:
 			n.ticking = true
 		case Joined:

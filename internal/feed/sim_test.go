@@ -59,6 +59,7 @@ func schedule(m stepper, seed uint64, bugs driverBugs, trace func(string, ...any
 		s.w.Modes = newModes(modes, s.w)
 		s.w.Modes.Bugs = bugs.modes
 		s.faults.beats += modes.IntN(4)
+		s.cuts = bugs == (driverBugs{}) && modes.IntN(2) == 0
 		mood.weighModes(modes)
 	}
 	var buf []move

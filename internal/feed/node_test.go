@@ -424,6 +424,9 @@ func (n *node) emit(in Input) {
 			if n.sweep.id != 0 && n.sweep.era == a.Era && n.err == nil {
 				n.err = fmt.Errorf("sweep %d is asked for while %d is under way", a.ID, n.sweep.id)
 			}
+			if a.Abandon && !n.cuts && n.err == nil {
+				n.err = errors.New("nothing was cut, and yet it is given up")
+			}
 			n.sweep = asked{id: a.ID, from: a.From, era: a.Era, gone: a.Abandon}
 		case Tick:
 			n.ticking = true

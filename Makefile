@@ -61,7 +61,7 @@ matrix: ## the tests that use Postgres, on each version from 13 to 18
 
 soak: ## random schedules for SOAKTIME (2m), real trouble for as long (SOAKSEED, SOAKROWS), and 100,000 rows and filters against SQL
 	@scripts/setup.sh test
-	go test -timeout 0 -run 'Simulator$$' -v ./internal/feed -sim.time $(SOAKTIME)
+	go test -timeout 0 -run 'Simulator$$|EveryScheduleOfModes' -v ./internal/feed -sim.time $(SOAKTIME) -sim.deep
 	go test -timeout 0 -run Nemesis -v ./internal/nemesis -nemesis.time $(SOAKTIME) -nemesis.seed $(SOAKSEED) -nemesis.bulk $(SOAKROWS)
 	SOAK=20 go test -timeout 0 -run EvalIsSQL -v ./internal/filter
 

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// ErrDropped says that changes were dropped from the log before they were delivered.
-var ErrDropped = errors.New("changes were dropped from the log before they were delivered")
+// ErrDropped says that changes were dropped from the log before they were delivered, or can't be delivered in order any more.
+var ErrDropped = errors.New("changes that were not delivered yet are gone from the log, or can't be delivered in order any more")
 
 // Stamp names a tick: by its id, and by random bits that tell it from a tick of another history with the same id.
 type Stamp struct {

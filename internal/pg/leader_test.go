@@ -47,7 +47,7 @@ func TestALeaderMakesTheStreamQuiet(t *testing.T) {
 	checkLedger(t, db, n)
 }
 
-// While no server runs, and where busy is pinned, transactions can be prepared, and nothing is lost.
+// While no server runs, and where busy is pinned, transactions can be prepared, and nothing is lost, by a crash of Postgres neither.
 func TestPreparedTransactions(t *testing.T) {
 	t.Parallel()
 	srv := pgtest.Server(t, localpg.Options{Settings: map[string]string{"max_prepared_transactions": "5"}})
@@ -62,6 +62,11 @@ func TestPreparedTransactions(t *testing.T) {
 	}
 	exec(`insert into ledger values (1, 'a', 1), (2, 'a', 1)`)
 	exec(`begin; update ledger set version = 2 where id = 1; prepare transaction 'before'`)
+	if err := srv.Restart(t.Context(), localpg.Immediate); err != nil { // a prepared transaction keeps what it holds
+		t.Fatal(err)
+	}
+	db.Pool(t).Reset()
+	conn = db.Conn(t, "postgres")
 	n := startNodeIn(t, Config{DatabaseURL: db.URL})
 	n.opened(1)
 	if !n.isNow(Busy) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/notifyql/notifyql/internal/localpg"
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
+	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
 
 const dbname = "nemesis"
@@ -43,7 +44,13 @@ func settings(durable bool) map[string]string {
 func newDatabase(t testing.TB, durable bool) *database {
 	t.Helper()
 	d := &database{t: t, primary: pgtest.Server(t, localpg.Options{Settings: settings(durable)})}
-	if err := d.primary.CreateDatabase(t.Context(), dbname, "notifyql_template"); err != nil {
+	if err := d.primary.CreateDatabase(t.Context(), dbname, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.exec(t.Context(), steppable); err != nil {
+		t.Fatal(err)
+	}
+	if err := migrate.Up(t.Context(), d.primary.URL(dbname)); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.exec(t.Context(), schema); err != nil {

@@ -40,6 +40,7 @@ var losses = append(failOvers,
 	fault{"kill -9 node", 2, (*world).killNode},
 	fault{"database half-open", 1, disturb(false, (*link).swallow)},
 	fault{"clients cut", 1, disturb(true, (*link).cut)},
+	fault{"clock stepped", 2, (*world).stepClock},
 	fault{"leader terminated", 1, terminate("notifyql leader")},
 	fault{"mode pinned busy", 2, mode("busy")},
 	fault{"mode pinned quiet", 1, mode("quiet")},
@@ -65,6 +66,7 @@ var faults = []fault{
 	{"vacuum", 1, vacuum},
 	{"column added or dropped", 2, (*world).ddl},
 	{"table emptied", 3, (*world).empty},
+	{"clock stepped", 2, (*world).stepClock},
 }
 
 // choose picks the next fault: each of them as often as its weight, in random order, and then again.

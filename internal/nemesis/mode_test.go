@@ -35,6 +35,8 @@ func mode(name string) func(*world, context.Context) (time.Time, error) {
 
 // toAndFro pins one mode and the other for a while, and then none.
 func (w *world) toAndFro(ctx context.Context) (time.Time, error) {
+	w.heavy.Lock() // a transaction that takes long would keep it busy
+	defer w.heavy.Unlock()
 	names := []string{"quiet", "busy"}
 	for i := range 4 + w.rnd.IntN(12) {
 		if err := w.db.insist(ctx, pin, names[i%2]); err != nil {

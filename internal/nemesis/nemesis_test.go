@@ -14,10 +14,9 @@ import (
 	"time"
 
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
-	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m, migrate.Up) }
+func TestMain(m *testing.M) { pgtest.Main(m, nil) }
 
 var (
 	seedFlag = flag.Uint64("nemesis.seed", 1, "of the faults, the writers and the subscribers")
@@ -113,8 +112,12 @@ func (w *world) run(sum *tally) {
 	}
 	reading, leave := context.WithCancel(w.t.Context())
 	defer leave()
+	var last atomic.Pointer[subscriber]
 	for _, s := range w.subs {
-		readers.Go(func() { s.run(reading) })
+		readers.Go(func() {
+			s.run(reading)
+			last.Store(s)
+		})
 	}
 	if w.bulk > 0 {
 		writers.Go(func() { w.load(writing) })
@@ -155,7 +158,7 @@ func (w *world) run(sum *tally) {
 	if !deadline.Stop() {
 		w.t.Errorf("not all subscribers have come to the end")
 	}
-	w.say("all that could have come to the end")
+	w.say("all that could have come to the end, %s last", last.Load().Name)
 	w.judge(sum)
 }
 

@@ -15,6 +15,7 @@ FUZZTIME ?= 30s
 SOAKTIME ?= 2m
 SOAKSEED ?= 1
 SOAKROWS ?= 100000
+SOAKRATE ?= 3000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo build test lint bench browser clients matrix soak fuzz setup clean
@@ -59,10 +60,10 @@ matrix: ## the tests that use Postgres, on each version from 13 to 18
 	@scripts/setup.sh test matrix
 	@scripts/matrix.sh
 
-soak: ## random schedules for SOAKTIME (2m), real trouble for as long (SOAKSEED, SOAKROWS), and 100,000 rows and filters against SQL
+soak: ## random schedules for SOAKTIME (2m), real trouble for as long (SOAKSEED, SOAKROWS, SOAKRATE), and 100,000 rows and filters against SQL
 	@scripts/setup.sh test
 	go test -timeout 0 -run 'Simulator$$|EveryScheduleOfModes' -v ./internal/feed -sim.time $(SOAKTIME) -sim.deep
-	go test -timeout 0 -run Nemesis -v ./internal/nemesis -nemesis.time $(SOAKTIME) -nemesis.seed $(SOAKSEED) -nemesis.bulk $(SOAKROWS)
+	go test -timeout 0 -run Nemesis -v ./internal/nemesis -nemesis.time $(SOAKTIME) -nemesis.seed $(SOAKSEED) -nemesis.bulk $(SOAKROWS) -nemesis.rate $(SOAKRATE)
 	SOAK=20 go test -timeout 0 -run EvalIsSQL -v ./internal/filter
 
 fuzz: ## each fuzz test for FUZZTIME (30s)

@@ -67,7 +67,7 @@ func (b *bursts) transaction(ctx context.Context, conn *pgx.Conn, rnd *rand.Rand
 	tenant := tenants[rnd.IntN(len(tenants))]
 	sql := fmt.Sprintf(`update items set v = v + 1, stamp = stamp(), n = floor(random() * 100) where id in (
 	  select id from items where tenant_id = '%s' and id > (select last_value from item_id) * %f order by id limit %d for update skip locked)`,
-		tenant, rnd.Float64(), 1+rnd.IntN(12))
+		tenant, rnd.Float64(), 1+rnd.IntN(8+b.rate/80))
 	if rnd.IntN(5) == 0 {
 		sql = fmt.Sprintf("insert into items (id, tenant_id, n, grp) values (nextval('item_id'), '%s', 1, 'g2'); select tell(%d)", tenant, rnd.IntN(12))
 	}

@@ -80,7 +80,7 @@ func (y *tally) report(t *testing.T) {
 		ds := y.waited[name]
 		slices.Sort(ds)
 		faults += len(ds)
-		t.Logf("%4d times %-36s wait: p50 %v, max %v", len(ds), name, ds[len(ds)/2].Round(time.Millisecond), ds[len(ds)-1].Round(time.Millisecond))
+		t.Logf("%4d times %-36s a calm subscriber waited: p50 %v, max %v", len(ds), name, ds[len(ds)/2].Round(time.Millisecond), ds[len(ds)-1].Round(time.Millisecond))
 	}
 	others, order := 0, y.broken[Order]+y.broken[Before]+y.broken[Split]
 	for _, n := range y.broken {

@@ -58,3 +58,52 @@ func TestServerSentEvents(t *testing.T) {
 		answer.Body.Close()
 	}
 }
+
+// eventStream is what an event stream brings, each event as its lines with a bar between.
+type eventStream struct {
+	t     *testing.T
+	lines *bufio.Scanner
+	close func() error
+}
+
+// events opens an event stream of the channel c; header has names and values. It returns when nothing more is missed.
+func events(t *testing.T, url string, header ...string) *eventStream {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodPost, url, strings.NewReader(`{"query":"subscription { channel(name: \"c\") { data } }"}`)).WithContext(t.Context())
+	r.RequestURI = ""
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "text/event-stream")
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { answer.Body.Close() }) //nolint:errcheck // it has served
+	lines := bufio.NewScanner(answer.Body)
+	if !lines.Scan() || lines.Text() != ":" {
+		t.Fatalf("%s %s", answer.Status, lines.Text())
+	}
+	return &eventStream{t, lines, answer.Body.Close}
+}
+
+// want waits for events; an empty one is the end.
+func (s *eventStream) want(events ...string) {
+	s.t.Helper()
+	for _, want := range events {
+		var got []string
+		for s.lines.Scan() {
+			line := s.lines.Text()
+			if line == "" && len(got) > 0 {
+				break
+			}
+			if line != "" && line != ":" {
+				got = append(got, line)
+			}
+		}
+		if text := strings.Join(got, "|"); text != want {
+			s.t.Fatalf("got  %s\nwant %s", text, want)
+		}
+	}
+}

@@ -16,12 +16,13 @@ import (
 // subscriber is a client that wants to miss nothing: it keeps the last cursor it was given, and goes on there, at any node.
 type subscriber struct {
 	Subscription
-	db    *database
-	nodes []*node
-	rnd   *rand.Rand
-	batch bool
-	sse   bool // its connections are of GraphQL over Server-Sent Events
-	calm  bool // it leaves for no reason of its own
+	db      *database
+	nodes   []*node
+	rnd     *rand.Rand
+	batch   bool
+	sse     bool // its connections are of GraphQL over Server-Sent Events
+	patient bool // it does not leave before all rows of the beginning have come: there may be very many
+	calm    bool // it leaves for no reason of its own
 
 	mu       sync.Mutex // guards what a fault looks at: Notes, live
 	cursor   string
@@ -166,6 +167,7 @@ func (s *subscriber) connection(ctx context.Context, n *node) error {
 
 // begun notes what was asked for.
 func (s *subscriber) begun() {
+	s.patient = s.rnd.IntN(3) > 0
 	if s.cursor == "" {
 		s.note(Note{Kind: Begun, At: time.Now()})
 	} else {
@@ -183,6 +185,9 @@ func (s *subscriber) stay() int {
 
 // leaves counts a message, and reports whether the subscriber leaves.
 func (s *subscriber) leaves(ctx context.Context, stay *int) (bool, error) {
+	if s.cursor == "" && s.patient {
+		return false, nil
+	}
 	if *stay--; *stay != 0 {
 		return false, nil
 	}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/notifyql/notifyql"
@@ -16,10 +15,12 @@ import (
 
 // settings are what the server is run with.
 type settings struct {
-	databaseURL, poolURL, addr, auth, bus, mode, origins, logLevel, logFormat string
-	migrate, graphiql, federation, compression                                bool
-	drain                                                                     time.Duration
-	limits                                                                    notifyql.Limits
+	databaseURL, poolURL, addr, bus, mode, logLevel, logFormat string
+	origins                                                    []string
+	auth                                                       authSettings
+	migrate, graphiql, federation, compression                 bool
+	drain                                                      time.Duration
+	limits                                                     notifyql.Limits
 }
 
 // setting is one flag and its environment variable.
@@ -30,23 +31,40 @@ type setting struct {
 
 func (s *settings) list() []setting {
 	text := func(p *string) flag.Value { return &value[string]{p, func(s string) (string, error) { return s, nil }} }
+	list := func(p *[]string) flag.Value { return &value[[]string]{p, words} }
 	yes := func(p *bool) flag.Value { return &boolean{value[bool]{p, strconv.ParseBool}} }
 	count := func(p *int) flag.Value { return &value[int]{p, positive(strconv.Atoi)} }
 	size := func(p *int64) flag.Value { return &value[int64]{p, positive(parseBytes)} }
 	span := func(p *time.Duration) flag.Value { return &value[time.Duration]{p, positive(time.ParseDuration)} }
-	l := &s.limits
+	l, a := &s.limits, &s.auth
 	return []setting{
 		{"database-url", "DATABASE_URL", "", "where Postgres is: the primary, directly, without a transaction pooler", text(&s.databaseURL)},
 		{"pool-url", "NOTIFYQL_POOL_URL", "", "the same database for all but listening; may go through a pooler (default: the database URL)", text(&s.poolURL)},
 		{"addr", "NOTIFYQL_ADDR", ":8000", "address to serve on", text(&s.addr)},
-		{"auth", "NOTIFYQL_AUTH", "", "who clients are: trust believes the tenantId and userId of connection_init; without it all are refused", text(&s.auth)},
+		{"auth", "NOTIFYQL_AUTH", "", "who clients are: jwt, by a signed token; hook, as an HTTP service of yours says; trust, as they themselves say in connection_init (tenantId, userId); without it all are refused", text(&a.kind)},
+		{"auth-recheck", "NOTIFYQL_AUTH_RECHECK", "", "how often it is asked again who a connected client is, so that a right that was withdrawn ends (default: never)", span(&a.recheck)},
+		{"jwt-secret", "NOTIFYQL_JWT_SECRET", "", "the secret that tokens are signed with, of at least 32 bytes; or one of the next two", text(&a.secret)},
+		{"jwt-public-keys", "NOTIFYQL_JWT_PUBLIC_KEYS", "", "a file of the public keys, or certificates, that tokens are signed with, in PEM", text(&a.publicKeys)},
+		{"jwt-jwks-url", "NOTIFYQL_JWT_JWKS_URL", "", "where the issuer publishes its keys (JWKS)", text(&a.jwt.JWKS)},
+		{"jwt-algorithms", "NOTIFYQL_JWT_ALGORITHMS", "", "algorithms that are allowed, such as RS256,ES256 (default: those that the keys are for)", list(&a.algorithms)},
+		{"jwt-issuer", "NOTIFYQL_JWT_ISSUER", "", "what a token's iss must be (default: anything)", text(&a.jwt.Issuer)},
+		{"jwt-audience", "NOTIFYQL_JWT_AUDIENCE", "", "of which a token's aud must have one, separated by commas (default: anything)", list(&a.audience)},
+		{"jwt-leeway", "NOTIFYQL_JWT_LEEWAY", "", "how far the issuer's clock may be off (default: not at all)", span(&a.jwt.Leeway)},
+		{"jwt-require", "NOTIFYQL_JWT_REQUIRE", "exp", "claims that a token must have, separated by commas", list(&a.require)},
+		{"jwt-tenant-claim", "NOTIFYQL_JWT_TENANT_CLAIM", "tenant_id", "the claim that has the tenant, or a list of them: its name, or a way such as org.id", text(&a.jwt.TenantClaim)},
+		{"jwt-user-claim", "NOTIFYQL_JWT_USER_CLAIM", "sub", "the claim that has the user", text(&a.jwt.UserClaim)},
+		{"jwt-roles-claim", "NOTIFYQL_JWT_ROLES_CLAIM", "roles", "the claim that has the roles, such as realm_access.roles", text(&a.jwt.RolesClaim)},
+		{"jwt-cookie", "NOTIFYQL_JWT_COOKIE", "", "the name of a cookie that a token may come in (default: none)", text(&a.jwt.Cookie)},
+		{"hook-url", "NOTIFYQL_HOOK_URL", "", "what auth=hook asks, by POST", text(&a.hook.URL)},
+		{"hook-headers", "NOTIFYQL_HOOK_HEADERS", "Authorization,Cookie", "headers of the client's that are sent to the hook, separated by commas", list(&a.hook.Headers)},
+		{"hook-timeout", "NOTIFYQL_HOOK_TIMEOUT", "3s", "how long the hook may take to answer", span(&a.hook.Timeout)},
 		{"bus", "NOTIFYQL_BUS", "postgres", "what carries changes: postgres, or memory (no database, published events only)", text(&s.bus)},
 		{"mode", "NOTIFYQL_MODE", "auto", "how changes come from Postgres: quiet, in notifications; busy, by reading the log every few milliseconds, so that writers don't wait for each other; auto, as is better at the time", text(&s.mode)},
 		{"migrate", "NOTIFYQL_MIGRATE", "false", "migrate the database first", yes(&s.migrate)},
 		{"graphiql", "NOTIFYQL_GRAPHIQL", "true", "show GraphiQL to a browser that opens /graphql", yes(&s.graphiql)},
 		{"federation", "NOTIFYQL_FEDERATION", "false", "be a subgraph that a gateway can compose with others (Apollo Federation 2)", yes(&s.federation)},
 		{"compression", "NOTIFYQL_COMPRESSION", "false", "offer compression (permessage-deflate) to WebSockets: less to send, more CPU", yes(&s.compression)},
-		{"origins", "NOTIFYQL_ORIGINS", "", "hosts, beside the server's own, whose pages may connect; separated by commas, such as app.example.com,*.example.org", text(&s.origins)},
+		{"origins", "NOTIFYQL_ORIGINS", "", "hosts, beside the server's own, whose pages may connect; separated by commas, such as app.example.com,*.example.org", list(&s.origins)},
 		{"drain-timeout", "NOTIFYQL_DRAIN_TIMEOUT", "10s", "how long to wait for sockets to close when going down", span(&s.drain)},
 		{"max-connections", "NOTIFYQL_MAX_CONNECTIONS", "10000", "sockets at once", count(&l.Connections)},
 		{"max-subscriptions", "NOTIFYQL_MAX_SUBSCRIPTIONS", "100", "subscriptions of one socket at once", count(&l.Subscriptions)},
@@ -121,19 +139,9 @@ func (p *program) serverConfig(s *settings) (notifyql.Config, error) {
 	}
 	c := notifyql.Config{DatabaseURL: s.databaseURL, PoolURL: s.poolURL, Mode: notifyql.Mode(s.mode), Limits: s.limits, DrainTimeout: s.drain, Logger: log}
 	c.GraphiQL.Disabled, c.Federation, c.Compression = !s.graphiql, s.federation, s.compression
-	for o := range strings.SplitSeq(s.origins, ",") {
-		if o = strings.TrimSpace(o); o != "" {
-			c.Origins = append(c.Origins, o)
-		}
-	}
-	switch s.auth {
-	case "trust":
-		log.Warn("auth is trust: whoever reaches this server may name any tenant and read its rows; for trying out, or behind a backend that checks")
-		c.Auth = notifyql.Trust()
-	case "":
-		log.Warn("no auth: every client is refused; set NOTIFYQL_AUTH")
-	default:
-		return c, fmt.Errorf("NOTIFYQL_AUTH is %q; it can be trust", s.auth)
+	c.Origins, c.Recheck = s.origins, s.auth.recheck
+	if c.Auth, err = s.authenticate(log); err != nil {
+		return c, err
 	}
 	switch s.bus {
 	case "postgres":

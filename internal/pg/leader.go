@@ -196,6 +196,10 @@ func (t *term) toBusy(ctx context.Context) error {
 	return t.release(ctx)
 }
 
+// takeGate waits for the gate with a lock of the transaction. A lock of the session that is granted in the moment in which the wait
+// for it times out is kept although the statement fails.
+const takeGate = "select pg_catalog.pg_advisory_xact_lock(%[1]d); select pg_catalog.pg_advisory_lock(%[1]d)"
+
 // toQuiet asks for the gate: as long as it is asked for, transactions that begin to write notify. It is granted when all silent ones
 // have ended. If that takes too long, because one stays open or was prepared, the stream stays busy.
 func (t *term) toQuiet(ctx context.Context) error {
@@ -204,7 +208,7 @@ func (t *term) toQuiet(ctx context.Context) error {
 			return err
 		}
 	}
-	err := t.exec(ctx, fmt.Sprintf("select pg_catalog.pg_advisory_lock(%d)", t.gate))
+	err := t.exec(ctx, fmt.Sprintf(takeGate, t.gate))
 	if isLockTimeout(err) {
 		t.wait = min(max(2*t.wait, gatePause), gatePauseMax)
 		return t.explainGate(ctx)

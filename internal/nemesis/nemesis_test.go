@@ -23,7 +23,7 @@ var (
 	timeFlag = flag.Duration("nemesis.time", 8*time.Second, "how long to make trouble")
 	binFlag  = flag.String("nemesis.binary", "", "the server to make trouble for (default: built from these sources)")
 	bulkFlag = flag.Int("nemesis.bulk", 3000, "rows of one very large transaction; 0: none")
-	rateFlag = flag.Int("nemesis.rate", 200, "changes a second by many small transactions at once; 0: none")
+	rateFlag = flag.Int("nemesis.rate", 100, "changes a second by many small transactions at once; 0: none")
 	logFlag  = flag.String("nemesis.log", "", "folder for the nodes' logs (default: a temporary one)")
 )
 
@@ -120,6 +120,7 @@ func (w *world) run(sum *tally) {
 		})
 	}
 	if w.bulk > 0 {
+		w.imports(writing, 0) // while nothing stands in its way
 		writers.Go(func() { w.load(writing) })
 	}
 	if w.rate > 0 {
@@ -239,21 +240,25 @@ func (w *world) lulls(ctx context.Context, rnd *rand.Rand) {
 // load imports rows of a tenant of its own, many in one transaction, and deletes them the same way.
 func (w *world) load(ctx context.Context) {
 	var took time.Duration
-	for i := 0; pass(ctx, max(3*time.Second, 5*took)); i++ { // it is not to take up all of the machine
-		sql := fmt.Sprintf("insert into items (id, tenant_id, n, grp) select nextval('item_id'), 'bulk', i %% 100, 'g' || i %% 4 from generate_series(1, %d) i", w.bulk)
-		if i%2 == 1 {
-			sql = "delete from items where tenant_id = 'bulk'"
+	for i := 1; pass(ctx, max(3*time.Second, 5*took)); i++ { // it is not to take up all of the machine
+		if w.heavy.TryRLock() {
+			took = w.imports(ctx, i)
+			w.heavy.RUnlock()
 		}
-		if !w.heavy.TryRLock() {
-			continue
-		}
-		began := time.Now()
-		if err := w.db.exec(ctx, "begin; insert into begun default values; "+sql+"; commit"); err == nil {
-			w.strikes(trouble{name: importing, began: began, end: began, until: time.Now().Add(time.Second)})
-		}
-		took = time.Since(began)
-		w.heavy.RUnlock()
 	}
+}
+
+// imports is one transaction of load, and tells how long it took.
+func (w *world) imports(ctx context.Context, i int) time.Duration {
+	sql := fmt.Sprintf("insert into items (id, tenant_id, n, grp) select nextval('item_id'), 'bulk', i %% 100, 'g' || i %% 4 from generate_series(1, %d) i", w.bulk)
+	if i%2 == 1 {
+		sql = "delete from items where tenant_id = 'bulk'"
+	}
+	began := time.Now()
+	if err := w.db.exec(ctx, "begin; insert into begun default values; "+sql+"; commit"); err == nil {
+		w.strikes(trouble{name: importing, began: began, end: began, until: time.Now().Add(time.Second)})
+	}
+	return time.Since(began)
 }
 
 const importing = "transaction of very many rows"

@@ -79,9 +79,9 @@ type session struct {
 }
 
 func newSession(s *Server, c *Connection, init []byte, r *http.Request) *session {
-	v := &session{s: s, c: c}
-	v.ctx, v.end = context.WithCancelCause(context.Background())
-	if s.cfg.Recheck > 0 || !c.Identity.ExpiresAt.IsZero() {
+	v := &session{s: s, c: c, ctx: context.Background(), end: func(error) {}}
+	if s.cfg.Recheck > 0 || !c.Identity.ExpiresAt.IsZero() { // or else it is never over, and costs nothing
+		v.ctx, v.end = context.WithCancelCause(context.Background())
 		v.init, v.r = slices.Clone(init), r.WithContext(context.WithoutCancel(r.Context()))
 		v.r.Body = http.NoBody // the other holds the request's buffers
 	}

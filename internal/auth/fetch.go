@@ -23,7 +23,6 @@ func newClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
-			MaxConnsPerHost:     64, // ten thousand clients that come back at once are no ten thousand connections
 			MaxIdleConnsPerHost: 8,
 			IdleConnTimeout:     30 * time.Second,
 			ForceAttemptHTTP2:   true,

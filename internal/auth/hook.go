@@ -25,6 +25,8 @@ type HookOptions struct {
 const (
 	hookTimeout = 3 * time.Second
 	hookBytes   = 64 << 10
+	// hookAtOnce is how many questions wait for an answer: ten thousand clients that come back at once take turns.
+	hookAtOnce = 64
 )
 
 // ErrRefused says that the hook does not want the client.
@@ -36,6 +38,7 @@ type Hook struct {
 	headers []string
 	timeout time.Duration
 	client  *http.Client
+	turns   chan struct{} // holds one for each question that is asked
 }
 
 // own are headers of one connection, or of the request's own body: they are not the client's to choose.
@@ -46,7 +49,7 @@ var own = []string{
 
 // NewHook checks the options. Its errors do not have the address in them.
 func NewHook(o HookOptions) (*Hook, error) {
-	h := &Hook{url: o.URL, headers: []string{"Authorization", "Cookie"}, timeout: hookTimeout, client: newClient()}
+	h := &Hook{url: o.URL, headers: []string{"Authorization", "Cookie"}, timeout: hookTimeout, client: newClient(), turns: make(chan struct{}, hookAtOnce)}
 	if o.Timeout > 0 {
 		h.timeout = o.Timeout
 	}
@@ -71,7 +74,7 @@ func (h *Hook) Identify(ctx context.Context, init json.RawMessage, r *http.Reque
 	if err != nil {
 		return Identity{}, err
 	}
-	status, body, err := do(h.client, ask, hookBytes)
+	status, body, err := h.post(ask)
 	switch {
 	case ctx.Err() != nil: // the client has gone, which is no failure of the hook
 		return Identity{}, ctx.Err()
@@ -90,6 +93,17 @@ func (h *Hook) Identify(ctx context.Context, init json.RawMessage, r *http.Reque
 		return Identity{}, ErrExpired
 	}
 	return id, nil
+}
+
+// post asks when it is its turn.
+func (h *Hook) post(ask *http.Request) (status int, body []byte, err error) {
+	select {
+	case h.turns <- struct{}{}:
+		defer func() { <-h.turns }()
+	case <-ask.Context().Done():
+		return 0, nil, errors.New("no turn to ask in time")
+	}
+	return do(h.client, ask, hookBytes)
 }
 
 func (h *Hook) request(ctx context.Context, init json.RawMessage, r *http.Request) (*http.Request, error) {

@@ -144,6 +144,43 @@ func TestTheHookThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// Not more are asked about at once than there are turns; who gets none in time is not let in.
+func TestTheHookIsAskedInTurns(t *testing.T) {
+	t.Parallel()
+	var at atomic.Int32
+	arrived, answer := make(chan struct{}, 10), make(chan struct{})
+	hook := newHook(t, func(w http.ResponseWriter, _ *http.Request) {
+		if n := at.Add(1); n > 2 {
+			t.Errorf("%d are asked at once", n)
+		}
+		arrived <- struct{}{}
+		<-answer
+		at.Add(-1)
+		io.WriteString(w, `{"userId":"u"}`) //nolint:errcheck // a test
+	}, HookOptions{Timeout: time.Minute})
+	hook.turns = make(chan struct{}, 2)
+	done := make(chan error, 10)
+	for range cap(done) {
+		go func() {
+			_, err := hook.Identify(t.Context(), nil, nil)
+			done <- err
+		}()
+	}
+	<-arrived
+	<-arrived
+	impatient := *hook
+	impatient.timeout = time.Millisecond
+	if _, err := impatient.Identify(t.Context(), nil, nil); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("without a turn: %v", err)
+	}
+	close(answer)
+	for range cap(done) {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // The hook is sent the payload and the headers that were chosen, and nothing else of the client's.
 func TestWhatTheHookIsSent(t *testing.T) {
 	t.Parallel()

@@ -151,7 +151,7 @@ func (c *conn) connect(init []byte) {
 		c.session = session
 	}
 	c.mu.Lock()
-	if e, ok := session.(Ender); ok && err == nil {
+	if e, ok := session.(Ender); ok && err == nil && e.Ended().Done() != nil {
 		c.shutAfter(e.Ended(), &CloseError{CodeForbidden, "Forbidden"})
 	}
 	s := c.machine.connected(refusal)

@@ -80,7 +80,7 @@ type term struct {
 	policy policy
 
 	holds     bool          // the gate
-	announced bool          // that it is busy
+	announced bool          // by this session, that it is busy
 	wait      time.Duration // before the gate is asked for again; it was not to be had
 	asked     time.Time     // when it was asked for last
 }
@@ -94,7 +94,7 @@ func (t *term) begin(ctx context.Context) error {
 
 // candidate tries for the leader's place, and says who has it.
 const candidate = `
-	select pg_catalog.pg_try_advisory_lock(m.lead), coalesce(h.pid, 0), coalesce(h.name, ''), m.busy
+	select pg_catalog.pg_try_advisory_lock(m.lead), coalesce(h.pid, 0), coalesce(h.name, '')
 	from notifyql.mode m
 	left join lateral (
 	  select l.pid, a.application_name as name
@@ -107,15 +107,11 @@ const candidate = `
 // await returns when the session has the leader's place. A wait in the database would keep a snapshot, and thereby what is dead.
 func (t *term) await(ctx context.Context) error {
 	for {
-		var elected, busy bool
+		var elected bool
 		var pid int
 		var name string
-		if err := t.ask(ctx, candidate, &elected, &pid, &name, &busy); err != nil {
+		if err := t.ask(ctx, candidate, &elected, &pid, &name); err != nil || elected {
 			return err
-		}
-		if elected {
-			t.announced = busy
-			return nil
 		}
 		var err error
 		if pid != 0 && name != leaderName {
@@ -137,7 +133,8 @@ const watchWriters = `
 
 // lead keeps the mode that the policy wants until the session ends.
 func (t *term) lead(ctx context.Context) error {
-	// Another leader may have ended without a word: nobody holds the gate, though the nodes may take it to be held.
+	// Another leader may have ended without a word: nobody holds the gate, though the nodes may take it to be held. What the row says
+	// is not asked: a statement that finds the place free may have begun before the other one's last word.
 	for !t.announced {
 		if err := t.announce(ctx, true); err != nil {
 			return err

@@ -11,26 +11,6 @@ import (
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
 )
 
-// newTerm is a leader's session that nothing drives.
-func newTerm(t *testing.T, db *pgtest.DB) *term {
-	t.Helper()
-	config, err := directConfig(db.URL, leaderName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	src := testSource(t, db)
-	conn, _, err := connectFit(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { closeConn(conn) })
-	term := &term{leader: src.leader, conn: conn}
-	if err := term.begin(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return term
-}
-
 // The gate is granted in the very moment in which the wait for it times out. The leader gave it up, so he must not have it.
 func TestTheGateIsGrantedTooLate(t *testing.T) {
 	t.Parallel()

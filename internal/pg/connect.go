@@ -86,11 +86,13 @@ func badURL(name string, err error) error {
 }
 
 // sessionSettings are applied to a long-lived session, those of them that the server's version has. A dead host frees the
-// session's place within seconds, and no time limit of the role or the database ends it.
+// session's place within seconds, no time limit of the role or the database ends it, and it may write, in transactions that can't
+// fail because of what others read.
 const sessionSettings = `
 	select count(pg_catalog.set_config(s.name, v.value, false))
 	from (values ('lock_timeout', '0'), ('statement_timeout', '0'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'),
-	             ('idle_in_transaction_session_timeout', '0'), ('tcp_user_timeout', '15000'),
+	             ('idle_in_transaction_session_timeout', '0'),
+	             ('default_transaction_isolation', 'read committed'), ('default_transaction_read_only', 'off'), ('tcp_user_timeout', '15000'),
 	             ('tcp_keepalives_idle', '5'), ('tcp_keepalives_interval', '3'), ('tcp_keepalives_count', '3')) v (name, value)
 	join pg_catalog.pg_settings s using (name)`
 
@@ -102,7 +104,7 @@ func connectLong(ctx context.Context, c *pgx.ConnConfig) (*pgx.Conn, error) {
 	}
 	if _, err := conn.Exec(ctx, sessionSettings); err != nil {
 		closeConn(conn)
-		return nil, fmt.Errorf("setting the session's time limits: %w", err)
+		return nil, fmt.Errorf("setting up the session: %w", err)
 	}
 	return conn, nil
 }

@@ -15,7 +15,7 @@ import (
 func TestTheGateIsGrantedTooLate(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	leader := newTerm(t, db)
+	leader := newTerm(t, db.URL)
 	leader.announced = true
 	if err := leader.exec(t.Context(), `set lock_timeout = 900`); err != nil { // long enough to be stopped in it
 		t.Fatal(err)

@@ -138,7 +138,7 @@ func (s *subscriber) refused(ctx context.Context, payload []byte) error {
 		if s.cursor == "" { // before it was given one
 			return errLeft
 		}
-		cause, err := s.why(ctx, strings.Contains(ps[0].Message, "dropped"))
+		cause, err := s.why(ctx, strings.Contains(ps[0].Message, change.ErrDropped.Error()))
 		if err != nil {
 			return err
 		}

@@ -63,9 +63,12 @@ type world struct {
 
 func newWorld(t *testing.T, p plan) *world {
 	t.Helper()
-	dir := *logFlag
-	if dir == "" {
+	dir := filepath.Join(*logFlag, t.Name()) // rounds go on side by side
+	if *logFlag == "" {
 		dir = t.TempDir()
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
 	}
 	w := &world{plan: p, t: t, rnd: rand.New(rand.NewPCG(p.seed, 1)), db: newDatabase(t, p.durable), bin: binary(t), began: time.Now()}
 	if p.retention {

@@ -15,7 +15,7 @@ import (
 // The times a leader lives by.
 const (
 	candidacy    = time.Second            // between two tries to become the leader
-	lookBusily   = 25 * time.Millisecond  // between two samples while something is written
+	lookBusily   = 25 * time.Millisecond  // between two samples while something is written or somebody waits
 	lookIdly     = 250 * time.Millisecond // and while nothing is
 	answerTime   = 5 * time.Second        // in which the server answers, or the session is given up
 	gateTime     = 250 * time.Millisecond // for which the leader waits for the gate, or to announce
@@ -68,7 +68,6 @@ func (l *leader) once(ctx context.Context) error {
 	if err := t.await(ctx); err != nil {
 		return err
 	}
-	l.state.leading(true)
 	return t.lead(ctx)
 }
 
@@ -144,13 +143,15 @@ func (t *term) lead(ctx context.Context) error {
 		}
 	}
 	t.policy.busy = true
+	t.state.leading(true)
 	var looked time.Time
-	var seen int64
+	var s sample
 	for {
 		now := time.Now()
-		if n := t.seen.Load(); n != seen || now.Sub(looked) >= lookIdly {
-			looked, seen = now, n
-			s := sample{at: now, seen: n}
+		// Where writers wait nothing may come, since who is in their way waits himself.
+		if n := t.seen.Load(); n != s.seen || s.waiting > 0 || now.Sub(looked) >= lookIdly {
+			looked = now
+			s = sample{at: now, seen: n}
 			var mode string
 			if err := t.ask(ctx, watchWriters, &mode, &s.queue, &s.waiting); err != nil {
 				return err

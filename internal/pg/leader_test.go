@@ -267,57 +267,6 @@ func TestAStrangerHasTheGate(t *testing.T) {
 	}
 }
 
-// A commit that waits for a standby holds the lock under which notifying transactions commit. Where busy is pinned, nobody
-// waits for it.
-func TestAStandbyStalls(t *testing.T) {
-	t.Parallel()
-	srv := pgtest.Server(t, localpg.Options{Settings: map[string]string{"synchronous_standby_names": ""}})
-	db := pgtest.NewOn(t, srv)
-	ledger(t, db)
-	db.Exec(t, `insert into ledger values (1, 'a', 1), (2, 'a', 1)`)
-	pin(t, db, Busy)
-	n := startNodeIn(t, Config{DatabaseURL: db.URL})
-	n.opened(1)
-	standby := func(name string) {
-		db.Exec(t, `alter system set synchronous_standby_names = '`+name+`'`)
-		db.Exec(t, `select pg_reload_conf()`)
-	}
-	standby("nobody")
-	t.Cleanup(func() { standby("") })
-	stalled := db.Conn(t, "postgres")
-	done := make(chan error, 1)
-	go func() {
-		_, err := stalled.Exec(context.Background(), `update ledger set version = 2 where id = 1`)
-		done <- err
-	}()
-	local := db.Conn(t, "postgres")
-	if _, err := local.Exec(t.Context(), `set synchronous_commit = local; set lock_timeout = 1`); err != nil {
-		t.Fatal(err)
-	}
-	for {
-		var waits bool
-		err := local.QueryRow(t.Context(), `select exists (select from pg_stat_activity where pid = $1 and wait_event = 'SyncRep')`, stalled.PgConn().PID()).Scan(&waits)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if waits {
-			break
-		}
-	}
-	for version := 2; version < 50; version++ {
-		if _, err := local.Exec(t.Context(), `update ledger set version = $1 where id = 2`, version); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := local.Exec(t.Context(), `select pg_cancel_backend($1)`, stalled.PgConn().PID()); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-done; err != nil { // a warning: it is committed here
-		t.Fatal(err)
-	}
-	n.until("all versions are there", func() bool { return n.machine.Stats().Changes == 2+49 || n.machine.Stats().Changes == 49 })
-}
-
 // gateOpens waits until nobody holds the gate, which is a moment after busy was announced.
 func gateOpens(t testing.TB, db *pgtest.DB) {
 	t.Helper()

@@ -19,6 +19,7 @@ const (
 	lookIdly     = 250 * time.Millisecond // and while nothing is
 	answerTime   = 5 * time.Second        // in which the server answers, or the session is given up
 	gateTime     = 250 * time.Millisecond // for which the leader waits for the gate, or to announce
+	resignTime   = time.Second            // in which a leader that is to end says its last word
 	gatePause    = time.Second            // before it tries again, at first
 	gatePauseMax = 30 * time.Second
 )
@@ -52,7 +53,8 @@ func (l *leader) run(ctx context.Context) {
 	}
 }
 
-// once opens a session and serves it to its end.
+// once opens a session and serves it to its end. A leader whose ctx is done says busy first: then nobody takes the stream for quiet
+// whose writers are silent.
 func (l *leader) once(ctx context.Context) error {
 	openCtx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -68,7 +70,12 @@ func (l *leader) once(ctx context.Context) error {
 	if err := t.await(ctx); err != nil {
 		return err
 	}
-	return t.lead(ctx)
+	lastWords, cancel := outlive(ctx, resignTime)
+	defer cancel()
+	if err := t.lead(ctx, lastWords); err != nil {
+		return err
+	}
+	return t.keep(lastWords, time.Now(), true)
 }
 
 // term is one session of the leader.
@@ -89,6 +96,20 @@ func (t *term) begin(ctx context.Context) error {
 		return err
 	}
 	return t.conn.QueryRow(ctx, "select gate from notifyql.mode").Scan(&t.gate)
+}
+
+// outlive is done as long after ctx as is said.
+func outlive(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if pause(later, by) {
+			cancel()
+		}
+	})
+	return later, func() {
+		stop()
+		cancel()
+	}
 }
 
 // candidate tries for the leader's place, and says who has it.
@@ -130,16 +151,16 @@ const watchWriters = `
 	   where l.locktype = 'object' and l.classid = 'pg_catalog.pg_database'::regclass and l.objid = 0 and not l.granted)
 	from notifyql.setting s`
 
-// lead keeps the mode that the policy wants until the session ends.
-func (t *term) lead(ctx context.Context) error {
+// lead keeps the mode that the policy wants until the session ends, with an error, or until is done. What it asks it asks in ctx.
+func (t *term) lead(until, ctx context.Context) error {
 	// Another leader may have ended without a word: nobody holds the gate, though the nodes may take it to be held. What the row says
 	// is not asked: a statement that finds the place free may have begun before the other one's last word.
 	for !t.announced {
 		if err := t.announce(ctx, true); err != nil {
 			return err
 		}
-		if !t.announced && !pause(ctx, lookBusily) {
-			return ctx.Err()
+		if !t.announced && !pause(until, lookBusily) {
+			return nil
 		}
 	}
 	t.policy.busy = true
@@ -167,14 +188,18 @@ func (t *term) lead(ctx context.Context) error {
 				return err
 			}
 		}
-		if !pause(ctx, lookBusily) {
-			return ctx.Err()
+		if !pause(until, lookBusily) {
+			return nil
 		}
 	}
 }
 
 // keep makes the stream busy or quiet, if it is not. What can't be done now is tried again with a later sample.
 func (t *term) keep(ctx context.Context, now time.Time, busy bool) error {
+	if busy {
+		t.wait = 0 // nobody is in the way of what is wanted now
+		t.state.problem("gate", nil)
+	}
 	switch {
 	case busy && (t.holds || !t.announced):
 		return t.toBusy(ctx)

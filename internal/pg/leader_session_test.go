@@ -1,7 +1,10 @@
 package pg
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
 )
@@ -71,5 +74,73 @@ func TestALeaderWhoseLoginOnlyReads(t *testing.T) {
 				t.Errorf("%+v", st)
 			}
 		})
+	}
+}
+
+// A server that is stopped in the orderly way says that its writers are silent before they are.
+func TestALeaderSaysGoodbye(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	n := startNode(t, Config{DatabaseURL: db.URL})
+	n.opened(1)
+	n.stop()
+	var busy, open bool
+	err := db.Pool(t).QueryRow(t.Context(), `select busy, pg_try_advisory_xact_lock_shared(gate) from notifyql.mode`).Scan(&busy, &open)
+	if err != nil || !busy || !open {
+		t.Errorf("the row says busy: %v, the gate is open: %v, %v", busy, open, err)
+	}
+}
+
+// It says its last word also if it is stopped while it waits for an answer, but not for long.
+func TestALeaderIsStoppedAsItWaits(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	leader := newTerm(t, db.URL)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	words, end := outlive(ctx, time.Second)
+	defer end()
+	cancel()
+	if err := leader.exec(words, `select 1`); err != nil {
+		t.Errorf("it can't say anything more: %v", err)
+	}
+	if err := leader.exec(words, `select pg_sleep(60)`); !errors.Is(err, context.Canceled) {
+		t.Errorf("it waits on: %v", err)
+	}
+}
+
+// A transaction keeps the stream busy, which is said, until busy is what is wanted. What is wanted after that is tried at once.
+func TestBusyIsWantedAfterAll(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	leader := newTerm(t, db.URL)
+	holder := db.Conn(t, "postgres")
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := holder.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep := func(busy bool) {
+		t.Helper()
+		if err := leader.keep(t.Context(), leader.asked.Add(leader.wait), busy); err != nil {
+			t.Fatal(err)
+		}
+	}
+	problem := func() string { return leader.state.get().Problems["gate"] }
+	exec(`begin; select pg_advisory_xact_lock_shared(gate) from notifyql.mode`)
+	for leader.wait < 8*gatePause {
+		keep(false)
+	}
+	if problem() == "" {
+		t.Error("it is not said")
+	}
+	keep(true)
+	if why := problem(); why != "" {
+		t.Errorf("it is still said: %s", why)
+	}
+	exec(`commit`)
+	if keep(false); !leader.holds {
+		t.Errorf("it waits for %v", leader.wait)
 	}
 }

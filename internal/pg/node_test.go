@@ -19,6 +19,7 @@ type node struct {
 	*Source
 	t    testing.TB
 	mode Mode // that opened waits for
+	stop func()
 
 	mu      sync.Mutex
 	machine *feed.Machine
@@ -28,7 +29,7 @@ type node struct {
 	news    chan struct{}   // closed and replaced whenever something happened
 }
 
-// startNode runs a source in quiet mode until the test ends.
+// startNode runs a source in quiet mode until the test ends, or stop is called.
 func startNode(t testing.TB, cfg Config) *node {
 	t.Helper()
 	cfg.Mode = Quiet
@@ -58,13 +59,14 @@ func startNodeIn(t testing.TB, cfg Config) *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- src.Run(ctx, n.emit) }()
-	t.Cleanup(func() {
+	n.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
 		src.Close() // waits for the pool's connections
 	})
+	t.Cleanup(n.stop)
 	return n
 }
 

@@ -14,7 +14,7 @@ begin
   return null;
 end
 $$;
-create trigger set_slot after insert or update on notifyql.setting for each row execute function notifyql.set_slot();
+create trigger set_slot after insert or update of slot_seconds on notifyql.setting for each row execute function notifyql.set_slot();
 insert into notifyql.setting default values;
 
 create sequence notifyql.change_seq as bigint cache 1; -- cached values would break the order of one row's changes

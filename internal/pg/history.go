@@ -52,8 +52,7 @@ const (
 	keptBytes     = 32 << 20 // of each kind, and one more
 )
 
-func newHistory(pool *pgxpool.Pool, poolSize int32) *history {
-	slots := max(1, poolSize-2)
+func newHistory(pool *pgxpool.Pool, slots int32) *history {
 	tickBytes := func(t **change.Tick) int64 { return 8*int64(len((*t).Snapshot.Xip)) + 100 }
 	return &history{
 		pool: pool, slots: make(chan struct{}, slots), rows: make(chan struct{}, max(1, slots/2)), rowsTime: rowsTimeout,

@@ -2,6 +2,8 @@ package pg
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -121,4 +123,45 @@ func TestAStandbyStallsInQuiet(t *testing.T) {
 	n.until("all versions are there", func() bool { return n.machine.Stats().Changes == 3 })
 	db.standby(t, "")
 	n.enters(Quiet)
+}
+
+// Events that are published wait for the standby. They leave room for the sweeps that find what the others write.
+func TestPublishersWaitForAStandby(t *testing.T) {
+	t.Parallel()
+	db := newStalling(t)
+	pin(t, db.DB, Busy)
+	n := startNodeIn(t, Config{DatabaseURL: db.URL, PoolSize: 4})
+	n.opened(1)
+	db.stall(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var publishers sync.WaitGroup
+	var gaveUp atomic.Int32
+	defer publishers.Wait()
+	defer cancel()
+	for range 10 {
+		publishers.Go(func() {
+			if err := n.Publish(ctx, Event{Channel: "chat", Shared: true}); err == nil {
+				t.Error("an event was published without the standby")
+			}
+			gaveUp.Add(1)
+		})
+	}
+	waitFor(t, "an event waits, and others for it", func() (waits bool) {
+		err := db.Pool(t).QueryRow(t.Context(), `select count(*) > 0 from pg_stat_activity where datname = current_database()
+			and application_name = $1 and wait_event = 'SyncRep' and query ~ 'publish'`, poolName).Scan(&waits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return waits
+	})
+	local := db.local(t)
+	for version := 2; version < 50; version++ {
+		if _, err := local.Exec(t.Context(), `update ledger set version = $1 where id = 2`, version); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.until("all versions are there", func() bool { return n.machine.Stats().Changes >= 48 })
+	if n := gaveUp.Load(); n > 0 {
+		t.Errorf("not before %d publishers had given up", n)
+	}
 }

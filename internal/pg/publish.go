@@ -19,10 +19,17 @@ type Event struct {
 // publish is the call of the database's function. Text parameters let jsonb find fault with what is no JSON.
 const publish = `select notifyql.publish($1::text, $2::text::jsonb, $3::text, $4::boolean, $5::text)`
 
-// Publish logs and announces an event in a transaction of its own. When it returns nil the event is committed.
+// Publish logs and announces an event in a transaction of its own. When it returns nil the event is committed. A commit may wait for
+// a standby: so many at a time publish as leaves connections of the pool for all else.
 func (s *Source) Publish(ctx context.Context, e Event) error {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+	select {
+	case s.publishers <- struct{}{}:
+		defer func() { <-s.publishers }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	return explain(publishOn(ctx, s.pool, e), s.pool.Config().ConnConfig)
 }
 

@@ -20,7 +20,8 @@ type Config struct {
 	DatabaseURL string
 	// PoolURL is where all else goes; it may lead through a transaction pooler. Empty: DatabaseURL.
 	PoolURL string
-	// PoolSize is how many connections the pool has at most. Zero: 8.
+	// PoolSize is how many connections the pool has at most. Zero: 12. Two are left to sweeps and heartbeats, the others are shared by
+	// who reads and who publishes.
 	PoolSize int32
 	// Beat is the time between heartbeats. Zero: a second.
 	Beat time.Duration
@@ -55,12 +56,14 @@ type Source struct {
 	catalog  *follower
 	turner   *turner
 	history  *history
+
+	publishers chan struct{} // one for each event that is being published
 }
 
 // New checks the configuration and prepares a source. It does not connect: a database that is down is waited for by Run.
 func New(cfg Config) (*Source, error) {
 	if cfg.PoolSize == 0 {
-		cfg.PoolSize = 8
+		cfg.PoolSize = 12
 	}
 	if cfg.Beat == 0 {
 		cfg.Beat = time.Second
@@ -97,7 +100,9 @@ func New(cfg Config) (*Source, error) {
 	s.ticker = &ticker{pool: pool, state: s.state, asks: make(chan int64, 1)}
 	s.catalog = newFollower(pool, s.state, cfg.OnCatalog)
 	s.turner = &turner{pool: pool, state: s.state, pause: min(cfg.Turn/2, 30*time.Second)}
-	s.history = newHistory(pool, cfg.PoolSize)
+	publishers := max(1, 2*(cfg.PoolSize-2)/5)
+	s.publishers = make(chan struct{}, publishers)
+	s.history = newHistory(pool, max(1, cfg.PoolSize-2-publishers))
 	return s, nil
 }
 

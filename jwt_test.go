@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +137,32 @@ func TestTokensThatOpenNoSocket(t *testing.T) {
 	}
 }
 
+// The issuer's keys are found at its address.
+func TestAnIssuersKeys(t *testing.T) {
+	t.Parallel()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: public, KeyID: "1", Use: "sig"}}}) //nolint:errcheck // a test
+	}))
+	t.Cleanup(issuer.Close)
+	auth := newJWT(t, notifyql.JWTOptions{JWKS: issuer.URL, RolesClaim: "realm_access.roles", TenantClaim: "https://a.example/tenants"})
+	srv := run(t, notifyql.Config{Bus: notifyql.MemoryBus(), Auth: auth})
+	url := face(t, srv)
+	signed := func(kid string) string {
+		return `{"authToken":"` + token(t, jose.EdDSA, jose.JSONWebKey{Key: private, KeyID: kid}, map[string]any{"https://a.example/tenants": []string{"acme", "b"}}) + `"}`
+	}
+	c := connect(t, url, signed("1"))
+	c.subscribed("1", "c")
+	publish(t, srv, "b", 1)
+	c.wantData("1", "1")
+	other := dial(t, url)
+	other.init(signed("2"))
+	other.wantClose(4403, "Forbidden")
+}
+
 // A page of another origin, whose visitor's browser sends the cookie along, opens no socket with it.
 func TestACookieIsNoUseToAnotherOrigin(t *testing.T) {
 	t.Parallel()
@@ -156,6 +184,21 @@ func TestACookieIsNoUseToAnotherOrigin(t *testing.T) {
 			c.init("")
 			c.want(`{"type":"connection_ack"}`)
 		}
+	}
+	// Nor can its page read what a request with the cookie is answered.
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"?query={__typename}", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Cookie", cookie)
+	r.Header.Set("Origin", "https://evil.example")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close() //nolint:errcheck // a test
+	if allowed := answer.Header.Values("Access-Control-Allow-Origin"); answer.StatusCode != http.StatusOK || len(allowed) > 0 {
+		t.Errorf("%s, for %v to read", answer.Status, allowed)
 	}
 	if st := srv.Stats(); st.Connections != 3 {
 		t.Errorf("%d sockets are open", st.Connections)

@@ -130,6 +130,12 @@ func (r *Reader) nextPage(dst [][]byte, limit int) ([][]byte, error) {
 			return dst, nil
 		}
 		r.stale = 0
+		if r.part && r.frame == 0 && len(r.page.frames) > 0 && !r.page.resumes {
+			// The rest of the transaction that it got a part of has been passed, and nothing of it matched.
+			r.part = false
+			dst = append(dst, r.g.batcher.EncodeBatch(r.g.hub.ctx, nil, true))
+			continue
+		}
 		n := min(end-len(dst), len(r.page.frames)-r.frame)
 		dst = append(dst, r.page.frames[r.frame:r.frame+n]...)
 		r.frame += n
@@ -172,7 +178,7 @@ func (g *group) catchPage(from, to change.Cursor, toward string) *page {
 			read, err := g.hub.o.History.Since(ctx, from, to, g.plan.Topic(), g.tenants(), g.hub.o.PageRows)
 			if err == nil {
 				g.hub.pagesRead.Add(1)
-				g.fillCaught(ctx, p, &read)
+				g.fillCaught(ctx, p, from.Part.XID, &read)
 			}
 			return err
 		})
@@ -180,19 +186,21 @@ func (g *group) catchPage(from, to change.Cursor, toward string) *page {
 	return p
 }
 
-// fillCaught encodes what was read.
-func (g *group) fillCaught(ctx context.Context, p *page, read *change.Page) {
+// fillCaught encodes what was read, from inside of transaction in, or from between two.
+func (g *group) fillCaught(ctx context.Context, p *page, in change.XID, read *change.Page) {
 	var f filler
 	for i := range read.Txns {
 		t := &read.Txns[i]
+		before := len(f.batch.entries)
 		for k := range t.Changes {
 			f.add(ctx, g, &t.Changes[k], t.Before)
 		}
-		f.part = g.batcher != nil && !t.Whole
+		f.part = g.batcher != nil && !t.Whole && len(f.batch.entries) > before
 	}
+	resumes := len(f.batch.entries) > 0 && f.batch.entries[0].change.XID == in
 	f.send(ctx, g, !f.part)
 	g.finish(ctx, p, &f, func() {
-		p.next, p.arrived, p.part = read.Next, read.Arrived, f.part
+		p.next, p.arrived, p.part, p.resumes = read.Next, read.Arrived, f.part, resumes
 	})
 }
 

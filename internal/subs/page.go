@@ -41,6 +41,7 @@ type page struct {
 
 	next    change.Cursor // of a stretch: where it ends
 	arrived bool
+	resumes bool // its first frame goes on with the transaction that it begins in
 }
 
 type pageState byte

@@ -93,8 +93,13 @@ type client struct {
 
 func attach(t *testing.T, h *Hub, p Plan, id *auth.Identity) *client {
 	t.Helper()
+	return attachAt(t, h, p, id, Start{})
+}
+
+func attachAt(t *testing.T, h *Hub, p Plan, id *auth.Identity, start Start) *client {
+	t.Helper()
 	c := &client{woken: make(chan struct{}, 1)}
-	r, err := h.Attach(p, id, Start{}, func() {
+	r, err := h.Attach(p, id, start, func() {
 		select {
 		case c.woken <- struct{}{}:
 		default:

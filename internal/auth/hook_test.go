@@ -144,6 +144,20 @@ func TestTheHookThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// An answer that has no end is given up once it is too long.
+func TestAnAnswerWithoutEnd(t *testing.T) {
+	t.Parallel()
+	hook := newHook(t, func(w http.ResponseWriter, _ *http.Request) {
+		var err error
+		for err == nil {
+			_, err = w.Write(make([]byte, 4096))
+		}
+	}, HookOptions{Timeout: time.Minute})
+	if _, err := hook.Identify(t.Context(), nil, nil); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "more than 65536 bytes") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // Not more are asked about at once than there are turns; who gets none in time is not let in.
 func TestTheHookIsAskedInTurns(t *testing.T) {
 	t.Parallel()

@@ -218,3 +218,15 @@ func TestAnswersThatAreNoKeys(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A key that says which algorithm it is for is for no other, even if it could be.
+func TestAKeyIsForItsAlgorithm(t *testing.T) {
+	t.Parallel()
+	p := rsaPair(t)
+	i := newIssuer(t, jose.JSONWebKey{Key: p.public, KeyID: "1", Algorithm: "RS256"})
+	for alg, ok := range map[jose.SignatureAlgorithm]bool{jose.RS256: true, jose.RS512: false, jose.PS256: false} {
+		if err := i.check(t.Context(), sign(t, alg, p.private, "1", claimsWith(nil))); (err == nil) != ok {
+			t.Errorf("%s: %v", alg, err)
+		}
+	}
+}

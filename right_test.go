@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -220,6 +221,36 @@ func TestACheckProlongsTheRight(t *testing.T) {
 	if all := strings.Join(asked, ","); strings.Count(all, "renewed") != 1 || strings.Count(","+all, ",prolonged") != 2 {
 		t.Errorf("Auth was asked about %s", all)
 	}
+}
+
+// What a re-check finds out of a token that a ping has replaced meanwhile is void.
+func TestACheckOfAnOldToken(t *testing.T) {
+	t.Parallel()
+	d := newDesk(map[string]notifyql.Identity{"old": acme(time.Time{}), "new": acme(time.Time{})})
+	asking, answer := make(chan struct{}), make(chan struct{})
+	var again atomic.Bool // "old" is asked about
+	srv := run(t, notifyql.Config{
+		Bus: notifyql.MemoryBus(), Recheck: 5 * time.Millisecond,
+		Auth: func(ctx context.Context, init json.RawMessage, r *http.Request) (notifyql.Identity, error) {
+			if strings.Contains(string(init), "old") && again.Swap(true) {
+				asking <- struct{}{}
+				<-answer
+				return notifyql.Identity{}, errors.New("not known any more")
+			}
+			return d.auth(ctx, init, r)
+		},
+	})
+	c := connect(t, face(t, srv), `{"authToken":"old"}`)
+	<-asking
+	c.send(`{"type":"ping","payload":{"authToken":"new"}}`)
+	c.want(`{"type":"pong"}`)
+	close(answer)
+	for asked := 0; asked < 4; { // by then that is over
+		if <-d.asked == "new" {
+			asked++
+		}
+	}
+	c.settled()
 }
 
 // An Auth that panics refuses, also when it is asked again, where no request would catch it.

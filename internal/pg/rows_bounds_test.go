@@ -67,7 +67,7 @@ func TestRowsThatAreTooLarge(t *testing.T) {
 }
 
 // running are the backends that run a query for rows.
-const running = `select count(*) from pg_stat_activity where application_name = $1 and state = 'active' and query like '%notifyql rows%'`
+const running = `select count(*) from pg_stat_activity where datname = current_database() and application_name = $1 and state = 'active' and query like '%notifyql rows%'`
 
 // Who goes away ends the query, whatever it is doing: it waits to be taken, or works.
 func TestRowsEndWithTheirReader(t *testing.T) {

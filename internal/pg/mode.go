@@ -77,7 +77,7 @@ func (p *policy) next(s sample) bool {
 	p.crowds = append(p.crowds, s)
 	p.full = s.queue >= queueFull || p.full && s.queue > queueEmpty
 
-	busy := p.busy
+	var busy bool
 	switch {
 	case p.full || s.mode == Busy:
 		busy = true

@@ -138,6 +138,7 @@ func TestPublishersWaitForAStandby(t *testing.T) {
 	var gaveUp atomic.Int32
 	defer publishers.Wait()
 	defer cancel()
+	defer db.goOn(t)
 	for range 10 {
 		publishers.Go(func() {
 			if err := n.Publish(ctx, Event{Channel: "chat", Shared: true}); err == nil {

@@ -23,7 +23,7 @@ func TestSettleComesAfterWholeTransactions(t *testing.T) {
 	var got, settles int
 	var once sync.Once
 	opened, all := make(chan struct{}, 1), make(chan struct{})
-	source, err := New(Config{DatabaseURL: db.URL, OnSettled: func() {
+	source, err := New(Config{DatabaseURL: db.URL, Mode: Quiet, OnSettled: func() {
 		mu.Lock()
 		defer mu.Unlock()
 		settles++
@@ -47,7 +47,11 @@ func TestSettleComesAfterWholeTransactions(t *testing.T) {
 				opened <- struct{}{}
 			case feed.Notified:
 				mu.Lock()
-				got += len(in.Notices)
+				for i := range in.Notices {
+					if in.Notices[i].Announced == nil {
+						got++
+					}
+				}
 				mu.Unlock()
 				source.Settle()
 			}
@@ -59,6 +63,12 @@ func TestSettleComesAfterWholeTransactions(t *testing.T) {
 		t.Error("there was somebody to ask before the listener was open")
 	}
 	<-opened
+	waitFor(t, "writers notify", func() (quiet bool) {
+		if err := db.Pool(t).QueryRow(t.Context(), `select not busy from notifyql.mode`).Scan(&quiet); err != nil {
+			t.Fatal(err)
+		}
+		return quiet
+	})
 	for i := range txns {
 		db.Exec(t, `insert into wide select $1 * 1000 + g, 'a', repeat('x', 2000) from generate_series(1, $2) g`, i, rows)
 	}

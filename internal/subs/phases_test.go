@@ -177,8 +177,7 @@ func (s *stage) ends(want error) {
 			}
 		}
 		s.goOn(nil)
-		time.Sleep(3 * time.Second)
-		synctest.Wait()
+		pass(3 * time.Second)
 	}
 	s.fail("it never ends")
 }
@@ -188,8 +187,7 @@ func TestAReaderLeavesInEachPhase(t *testing.T) {
 		s.f.leave()
 		for _, err := range []error{errAway, nil, nil, nil} { // what was under way ends, and comes to nobody
 			s.goOn(err)
-			time.Sleep(3 * time.Second)
-			synctest.Wait()
+			pass(3 * time.Second)
 		}
 	})
 }

@@ -263,8 +263,7 @@ func (p *play) settle() {
 				idle = 0
 			}
 		}
-		time.Sleep(3 * time.Second) // beyond any wait before another try
-		synctest.Wait()
+		pass(3 * time.Second) // beyond any wait before another try
 		p.look()
 	}
 	for i, f := range p.clients {
@@ -364,4 +363,10 @@ func playSeed(t *testing.T, seed uint64) error {
 		steps[i] = r.IntN(codes)
 	}
 	return playAll(t, o, steps)
+}
+
+// pass lets the bubble's clock go on, and waits until what that began has come to rest.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
 }

@@ -261,9 +261,8 @@ func (s *sim) settle() {
 			continue
 		}
 		rounds++
-		time.Sleep(3 * time.Second)
 		s.faults.beats = len(s.nodes)
-		synctest.Wait()
+		pass(3 * time.Second)
 	}
 	for i, c := range s.clients {
 		if s.err == nil {

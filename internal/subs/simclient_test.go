@@ -163,7 +163,7 @@ func (c *simClient) ended(why error) {
 	}
 	c.leave()
 	c.cursor = ""
-	time.Sleep(2 * sharedFor) // rows that were read before are as dead
+	<-time.After(2 * sharedFor) // rows that were read before are as dead
 }
 
 // lose takes note of transactions that a crash undid.

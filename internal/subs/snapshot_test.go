@@ -57,7 +57,7 @@ func TestEqualGroupsShareRows(t *testing.T) {
 		if n := s.reads(); n != 0 {
 			t.Error("who came a little later does not share them")
 		}
-		time.Sleep(sharedFor)
+		<-time.After(sharedFor)
 		synctest.Wait()
 		last := &follower{p: s.play, told: s.f.told}
 		last.attach(s.nodes[0], true)

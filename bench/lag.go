@@ -9,11 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/notifyql/notifyql"
 	"github.com/notifyql/notifyql/internal/localpg"
-	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
 
 const lagTable = `
@@ -23,7 +20,7 @@ const lagTable = `
 
 const lagScript = "\\set t random(0, 9)\ninsert into rows (tenant_id) values ('t' || :t);\n"
 
-// lags is how long rows were on their way, in microseconds, while it is on.
+// lags is how long rows were on their way while it is on.
 type lags struct {
 	mu    sync.Mutex
 	on    bool
@@ -103,23 +100,12 @@ func lag(ctx context.Context, seconds int) error {
 }
 
 func prepareLag(ctx context.Context, db *localpg.Server, name string, l *lags) (stop func(), err error) {
-	if err := db.CreateDatabase(ctx, name, ""); err != nil {
-		return nil, err
-	}
-	url := db.URL(name)
-	if err := migrate.Up(ctx, url); err != nil {
-		return nil, err
-	}
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close(ctx) //nolint:errcheck // it has served
 	last := watchRows
 	if name == "raw" {
 		last = `create trigger naive after insert on rows for each row execute function naive_notify()`
 	}
-	if _, err := conn.Exec(ctx, lagTable+";"+last); err != nil {
+	url, err := own(ctx, db, name, lagTable, last)
+	if err != nil {
 		return nil, err
 	}
 	if name == "raw" {

@@ -103,6 +103,28 @@ func database(ctx context.Context, statements ...string) (url string, conn *pgx.
 	return url, conn, stop, nil
 }
 
+// own makes a database with notifyql and the tables of a benchmark in it.
+func own(ctx context.Context, db *localpg.Server, name string, statements ...string) (url string, err error) {
+	if err := db.CreateDatabase(ctx, name, ""); err != nil {
+		return "", err
+	}
+	url = db.URL(name)
+	if err := migrate.Up(ctx, url); err != nil {
+		return "", err
+	}
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // it has served
+	for _, sql := range statements {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return "", fmt.Errorf("%s: %w", sql, err)
+		}
+	}
+	return url, nil
+}
+
 // quantile returns the q-quantile of times, which it sorts.
 func quantile(times []time.Duration, q float64) time.Duration {
 	if len(times) == 0 {

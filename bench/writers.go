@@ -10,11 +10,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/notifyql/notifyql"
 	"github.com/notifyql/notifyql/internal/localpg"
-	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
 
 const writersTable = `
@@ -85,25 +82,8 @@ func writers(ctx context.Context, seconds int) error {
 func databaseOf(name string) string { return strings.ReplaceAll(name, " ", "_") }
 
 func (w writing) prepare(ctx context.Context, db *localpg.Server) (stop func(), err error) {
-	name := databaseOf(w.name)
-	if err := db.CreateDatabase(ctx, name, ""); err != nil {
-		return nil, err
-	}
-	url := db.URL(name)
-	if err := migrate.Up(ctx, url); err != nil {
-		return nil, err
-	}
-	conn, err := pgx.Connect(ctx, url)
+	url, err := own(ctx, db, databaseOf(w.name), append(strings.Split(writersTable, ";"), w.setup)...)
 	if err != nil {
-		return nil, err
-	}
-	defer conn.Close(ctx) //nolint:errcheck // it has served
-	for sql := range strings.SplitSeq(writersTable, ";") {
-		if _, err := conn.Exec(ctx, sql); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := conn.Exec(ctx, w.setup); err != nil {
 		return nil, err
 	}
 	switch {

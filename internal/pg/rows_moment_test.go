@@ -217,7 +217,8 @@ func one[T any](t testing.TB, db *pgtest.DB, sql string, args ...any) (v T) {
 // an era that nobody has entered. What was logged since the tick is listed, a large transaction by a look at its end.
 func TestRowsFindAPlace(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
+	// On a server of its own: a transaction of another database that is open when a tick is taken is in its snapshot too.
+	db := pgtest.NewOn(t, pgtest.Server(t, localpg.Options{}))
 	db.Exec(t, `create table r (id int primary key)`)
 	id := watch(t, db, `'r', shared => true`)
 	s := testSource(t, db)

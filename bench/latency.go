@@ -113,6 +113,12 @@ func (a *arrivals) of(i int) func(time.Duration) {
 	}
 }
 
+func (a *arrivals) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.times = nil
+}
+
 // median returns the p50 of the median of n receivers, the p99 of all, and how many arrivals there were.
 func (a *arrivals) median(n int) (p50, p99 time.Duration, count int) {
 	a.mu.Lock()

@@ -9,6 +9,10 @@
 //	go run ./bench rows      the rows of a table as they stand, beside a COPY of them
 //	go run ./bench catchup   how quickly who was away catches up, beside how quickly it was written
 //	go run ./bench storm     ten thousand who come back at once, beside one alone
+//	go run ./bench pause     how long nothing arrives after a connection, the leader or Postgres died
+//	go run ./bench burst     how soon the stream is busy when many write at once
+//	go run ./bench attack    what clients notice of a thousand that mean harm
+//	go run ./bench load      what could grow while as much is written as can be, of -seconds 600
 //	go run ./bench           all
 package main
 
@@ -54,6 +58,10 @@ func main() {
 		{"rows", readRows},
 		{"catchup", catchup},
 		{"storm", storm},
+		{"pause", pauses},
+		{"burst", burst},
+		{"attack", underAttack},
+		{"load", load},
 	}
 	fmt.Printf("%s, %d cores, %s\n", runtime.GOARCH, runtime.NumCPU(), runtime.Version())
 	for _, b := range all {

@@ -49,6 +49,7 @@ func (l *leader) run(ctx context.Context) {
 		if time.Since(began) > steady {
 			retry.tries = 0
 		}
+		retry.failed(err)
 		retry.wait(ctx)
 	}
 }

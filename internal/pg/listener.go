@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/feed"
@@ -49,6 +50,7 @@ func (l *listener) run(ctx context.Context) {
 				retry.tries = 0
 			}
 		}
+		retry.failed(err)
 		retry.wait(ctx)
 	}
 }
@@ -153,6 +155,14 @@ const (
 	backoffFirst = 50 * time.Millisecond
 	backoffMost  = 5 * time.Second
 )
+
+// failed is told what a try came to. A server that says that it is starting is asked again soon, since whoever waits for it waits for us.
+func (b *backoff) failed(err error) {
+	var server *pgconn.PgError
+	if errors.As(err, &server) && server.Code == "57P03" { // cannot_connect_now
+		b.tries = min(b.tries, 2)
+	}
+}
 
 // wait returns when it is time for the next try, or ctx is done.
 func (b *backoff) wait(ctx context.Context) {

@@ -38,11 +38,10 @@ func Bare(t testing.TB) *DB {
 // Server starts a server that belongs to t alone and ends with it.
 func Server(t testing.TB, opts localpg.Options) *localpg.Server {
 	t.Helper()
-	var setup Setup
-	if shared != nil {
-		setup = shared.setup
+	if shared == nil {
+		t.Fatal("pgtest: the package's TestMain must call pgtest.Main")
 	}
-	srv, err := startServer(opts, setup)
+	srv, err := shared.own(opts)
 	if err != nil {
 		t.Fatal(err)
 	}

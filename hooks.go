@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 
 	"github.com/notifyql/notifyql/internal/auth"
@@ -36,9 +37,17 @@ func (s *Server) connecting(ctx context.Context, c *Connection) error {
 	}
 	err := s.guarded("OnConnect", func() error { return s.cfg.OnConnect(ctx, c) })
 	if err != nil {
-		s.log.Info("a client was refused by OnConnect", "connection", c.ID, "error", err)
+		s.log.Log(ctx, refusal(err), "a client was refused by OnConnect", "connection", c.ID, "error", err)
 	}
 	return err
+}
+
+// refusal is at which level it is logged that somebody was refused: that it could not be found out whether he should be is a problem.
+func refusal(err error) slog.Level {
+	if errors.Is(err, auth.ErrUnavailable) {
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
 }
 
 func (s *Server) disconnected(c *Connection) {
@@ -64,7 +73,7 @@ func (s *Server) allowed(ctx context.Context, schema *gql.Schema, plan *gql.Plan
 	case errors.As(err, &told):
 		return nil, told.Errors
 	case err != nil:
-		s.log.Info("a subscription was refused by OnSubscribe", "connection", c.ID, "field", plan.Field(), "error", err)
+		s.log.Log(ctx, refusal(err), "a subscription was refused by OnSubscribe", "connection", c.ID, "field", plan.Field(), "error", err)
 		return nil, failure("FORBIDDEN", "the subscription is not allowed")
 	case where == nil:
 		return plan, nil

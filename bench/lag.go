@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/notifyql/notifyql"
 	"github.com/notifyql/notifyql/internal/localpg"
@@ -99,6 +102,48 @@ func lag(ctx context.Context, seconds int) error {
 	return nil
 }
 
+// inline measures a quiet stream beside one whose triggers do not ask for the mode and notify always, in turns.
+func inline(ctx context.Context, seconds int) error {
+	db, err := localpg.Start(ctx, localpg.Options{Settings: durable})
+	if err != nil {
+		return err
+	}
+	defer db.Stop() //nolint:errcheck // the measurement counts
+	names := []string{"inline", "quiet"}
+	of := map[string]*lags{}
+	for _, name := range names {
+		of[name] = &lags{}
+		stop, err := prepareLag(ctx, db, name, of[name])
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		defer stop()
+	}
+	dir, err := os.MkdirTemp("", "notifyql-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	fmt.Println("from the write to the stream at 100 writes/s; of notifying always in brackets")
+	p50, p99 := map[string][]float64{}, map[string][]float64{}
+	for range 9 {
+		for _, name := range names {
+			of[name].measure(true)
+			if _, err := pgbench(ctx, dir, db.URL(name), lagScript, 2, seconds, 100); err != nil {
+				return err
+			}
+			times := of[name].measure(false)
+			p50[name] = append(p50[name], float64(quantile(times, 0.5)))
+			p99[name] = append(p99[name], float64(quantile(times, 0.99)))
+		}
+	}
+	for _, name := range names {
+		fmt.Printf("  %-6s  p50 %s (%.2f)  p99 %s (%.2f)   medians of %d\n", name, ms(time.Duration(median(p50[name]))), median(p50[name])/median(p50["inline"]),
+			ms(time.Duration(median(p99[name]))), median(p99[name])/median(p99["inline"]), len(p50[name]))
+	}
+	return nil
+}
+
 func prepareLag(ctx context.Context, db *localpg.Server, name string, l *lags) (stop func(), err error) {
 	last := watchRows
 	if name == "raw" {
@@ -111,6 +156,18 @@ func prepareLag(ctx context.Context, db *localpg.Server, name string, l *lags) (
 	if name == "raw" {
 		return listenRaw(ctx, url, "naive", l.arrived)
 	}
-	return subscribers(ctx, notifyql.Config{DatabaseURL: url, Mode: notifyql.Mode(name)}, 100, `subscription { rowsChanged { new { sent } } }`,
+	mode := notifyql.Mode(name)
+	if name == "inline" {
+		mode = notifyql.ModeQuiet
+		conn, err := pgx.Connect(ctx, url)
+		if err != nil {
+			return nil, err
+		}
+		_, err = conn.Exec(ctx, `create or replace function notifyql.gate() returns boolean language sql as 'select false'`)
+		if err = errors.Join(err, conn.Close(ctx)); err != nil {
+			return nil, err
+		}
+	}
+	return subscribers(ctx, notifyql.Config{DatabaseURL: url, Mode: mode}, 100, `subscription { rowsChanged { new { sent } } }`,
 		func(_ int, payload []byte) { l.arrived(string(payload)) })
 }

@@ -6,6 +6,7 @@
 //	go run ./bench capture   what the trigger alone costs, beside an unwatched table and a naive trigger
 //	go run ./bench writers   what watching costs those who write, beside an unwatched table and a naive trigger
 //	go run ./bench lag       from the write to the stream at growing rates, quiet, busy and auto, beside a bare LISTEN
+//	go run ./bench inline    what the modes cost a quiet stream, beside triggers that always notify
 //	go run ./bench rows      the rows of a table as they stand, beside a COPY of them
 //	go run ./bench catchup   how quickly who was away catches up, beside how quickly it was written
 //	go run ./bench storm     ten thousand who come back at once, beside one alone
@@ -55,6 +56,7 @@ func main() {
 		{"capture", capture},
 		{"writers", writers},
 		{"lag", lag},
+		{"inline", inline},
 		{"rows", readRows},
 		{"catchup", catchup},
 		{"storm", storm},

@@ -24,7 +24,8 @@ type authSettings struct {
 	audience   []string
 	require    []string
 
-	hook notifyql.HookOptions
+	hook  notifyql.HookOptions
+	hooks notifyql.HTTPHooks
 }
 
 // authenticate makes the Auth that the settings name. No key, and no address, is in its errors.

@@ -57,7 +57,10 @@ func (s *settings) list() []setting {
 		{"jwt-cookie", "NOTIFYQL_JWT_COOKIE", "", "the name of a cookie that a token may come in (default: none)", text(&a.jwt.Cookie)},
 		{"hook-url", "NOTIFYQL_HOOK_URL", "", "what auth=hook asks, by POST", text(&a.hook.URL)},
 		{"hook-headers", "NOTIFYQL_HOOK_HEADERS", "Authorization,Cookie", "headers of the client's that are sent to the hook, separated by commas", list(&a.hook.Headers)},
-		{"hook-timeout", "NOTIFYQL_HOOK_TIMEOUT", "3s", "how long the hook may take to answer", span(&a.hook.Timeout)},
+		{"hook-timeout", "NOTIFYQL_HOOK_TIMEOUT", "3s", "how long a hook may take to answer", span(&a.hook.Timeout)},
+		{"connect-hook-url", "NOTIFYQL_CONNECT_HOOK_URL", "", "what is asked, by POST, whether a client that is known may connect (default: nothing)", text(&a.hooks.OnConnect)},
+		{"subscribe-hook-url", "NOTIFYQL_SUBSCRIBE_HOOK_URL", "", "what is asked whether it may subscribe, and to which rows", text(&a.hooks.OnSubscribe)},
+		{"disconnect-hook-url", "NOTIFYQL_DISCONNECT_HOOK_URL", "", "what is told that it has gone", text(&a.hooks.OnDisconnect)},
 		{"bus", "NOTIFYQL_BUS", "postgres", "what carries changes: postgres, or memory (no database, published events only)", text(&s.bus)},
 		{"mode", "NOTIFYQL_MODE", "auto", "how changes come from Postgres: quiet, in notifications; busy, by reading the log every few milliseconds, so that writers don't wait for each other; auto, as is better at the time", text(&s.mode)},
 		{"migrate", "NOTIFYQL_MIGRATE", "false", "migrate the database first", yes(&s.migrate)},
@@ -141,6 +144,11 @@ func (p *program) serverConfig(s *settings) (notifyql.Config, error) {
 	c.GraphiQL.Disabled, c.Federation, c.Compression = !s.graphiql, s.federation, s.compression
 	c.Origins, c.Recheck = s.origins, s.auth.recheck
 	if c.Auth, err = s.authenticate(log); err != nil {
+		return c, err
+	}
+	hooks := s.auth.hooks
+	hooks.Timeout = s.auth.hook.Timeout
+	if err := hooks.Apply(&c); err != nil {
 		return c, err
 	}
 	switch s.bus {

@@ -32,13 +32,26 @@ const (
 // ErrRefused says that the hook does not want the client.
 var ErrRefused = errors.New("the hook refused the client")
 
-// Hook asks a program of the user's who a client is.
-type Hook struct {
+// asker asks one address of an operator's, a bounded number of questions at a time.
+type asker struct {
 	url     string
-	headers []string
 	timeout time.Duration
 	client  *http.Client
 	turns   chan struct{} // holds one for each question that is asked
+}
+
+// newAsker checks the options. Its errors do not have the address in them.
+func newAsker(url string, timeout time.Duration) (asker, error) {
+	if timeout <= 0 {
+		timeout = hookTimeout
+	}
+	return asker{url: url, timeout: timeout, client: newClient(), turns: make(chan struct{}, hookAtOnce)}, checkURL(url)
+}
+
+// Hook asks a program of the user's who a client is.
+type Hook struct {
+	asker
+	headers []string
 }
 
 // own are headers of one connection, or of the request's own body: they are not the client's to choose.
@@ -49,10 +62,8 @@ var own = []string{
 
 // NewHook checks the options. Its errors do not have the address in them.
 func NewHook(o HookOptions) (*Hook, error) {
-	h := &Hook{url: o.URL, headers: []string{"Authorization", "Cookie"}, timeout: hookTimeout, client: newClient(), turns: make(chan struct{}, hookAtOnce)}
-	if o.Timeout > 0 {
-		h.timeout = o.Timeout
-	}
+	ask, err := newAsker(o.URL, o.Timeout)
+	h := &Hook{ask, []string{"Authorization", "Cookie"}}
 	if o.Headers != nil {
 		h.headers = nil
 		for _, name := range o.Headers {
@@ -62,26 +73,29 @@ func NewHook(o HookOptions) (*Hook, error) {
 			h.headers = append(h.headers, name)
 		}
 	}
-	return h, checkURL(o.URL)
+	return h, err
 }
 
 // Identify is an Auth of the root package. Its error is ErrRefused if the hook said so, and wraps ErrUnavailable if it
 // said anything unexpected, or nothing in time. It names neither the address nor what was sent.
 func (h *Hook) Identify(ctx context.Context, init json.RawMessage, r *http.Request) (Identity, error) {
-	bounded, cancel := context.WithTimeoutCause(ctx, h.timeout, errors.New("no answer in time"))
-	defer cancel()
-	ask, err := h.request(bounded, init, r)
+	text, err := payload(init)
 	if err != nil {
 		return Identity{}, err
 	}
-	status, body, err := h.post(ask)
+	status, body, err := h.ask(ctx, text, func(ask http.Header) {
+		if r == nil {
+			return
+		}
+		for _, name := range h.headers {
+			if values := r.Header.Values(name); len(values) > 0 {
+				ask[name] = slices.Clone(values)
+			}
+		}
+	})
 	switch {
-	case ctx.Err() != nil: // the client has gone, which is no failure of the hook
-		return Identity{}, ctx.Err()
 	case err != nil:
-		return Identity{}, unavailable("the hook: %v", err)
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		return Identity{}, ErrRefused
+		return Identity{}, err
 	case status != http.StatusOK:
 		return Identity{}, unavailable("the hook: the answer is %d", status)
 	}
@@ -95,18 +109,7 @@ func (h *Hook) Identify(ctx context.Context, init json.RawMessage, r *http.Reque
 	return id, nil
 }
 
-// post asks when it is its turn.
-func (h *Hook) post(ask *http.Request) (status int, body []byte, err error) {
-	select {
-	case h.turns <- struct{}{}:
-		defer func() { <-h.turns }()
-	case <-ask.Context().Done():
-		return 0, nil, errors.New("no turn to ask in time")
-	}
-	return do(h.client, ask, hookBytes)
-}
-
-func (h *Hook) request(ctx context.Context, init json.RawMessage, r *http.Request) (*http.Request, error) {
+func payload(init json.RawMessage) ([]byte, error) {
 	if len(init) == 0 {
 		init = json.RawMessage("null")
 	}
@@ -114,21 +117,42 @@ func (h *Hook) request(ctx context.Context, init json.RawMessage, r *http.Reques
 	if err != nil {
 		return nil, errors.New("the payload is not JSON")
 	}
-	ask, err := http.NewRequestWithContext(ctx, http.MethodPost, h.url, bytes.NewReader(body))
+	return body, nil
+}
+
+// ask posts a body of JSON when it is its turn. The error is ErrRefused for an answer of 401 or 403, wraps ErrUnavailable if there was none in
+// time, and is ctx's if that has ended. headers, which may be nil, adds to those of the request.
+func (a *asker) ask(ctx context.Context, text []byte, headers func(http.Header)) (status int, body []byte, err error) {
+	bounded, cancel := context.WithTimeoutCause(ctx, a.timeout, errors.New("no answer in time"))
+	defer cancel()
+	r, err := http.NewRequestWithContext(bounded, http.MethodPost, a.url, bytes.NewReader(text))
 	if err != nil {
-		return nil, unavailable("the hook: the address is none")
+		return 0, nil, unavailable("the hook: the address is none")
 	}
-	if r != nil {
-		for _, name := range h.headers {
-			if values := r.Header.Values(name); len(values) > 0 {
-				ask.Header[name] = slices.Clone(values)
-			}
-		}
+	if headers != nil {
+		headers(r.Header)
 	}
-	ask.Header.Set("Content-Type", "application/json")
-	ask.Header.Set("Accept", "application/json")
-	if ask.Header.Get("User-Agent") == "" {
-		ask.Header.Set("User-Agent", "notifyql")
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "application/json")
+	if r.Header.Get("User-Agent") == "" {
+		r.Header.Set("User-Agent", "notifyql")
 	}
-	return ask, nil
+	select {
+	case a.turns <- struct{}{}:
+		defer func() { <-a.turns }()
+	case <-bounded.Done():
+		err = errors.New("no turn to ask in time")
+	}
+	if err == nil {
+		status, body, err = do(a.client, r, hookBytes)
+	}
+	switch {
+	case ctx.Err() != nil: // the client has gone, which is no failure of the hook
+		return 0, nil, ctx.Err()
+	case err != nil:
+		return 0, nil, unavailable("the hook: %v", err)
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		return 0, nil, ErrRefused
+	}
+	return status, body, nil
 }

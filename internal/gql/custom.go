@@ -118,7 +118,7 @@ func checkCustom(doc *ast.SchemaDocument) (string, error) {
 func (s *Schema) planCustom(p *Plan, c *custom, id *auth.Identity) *gqlError {
 	p.custom = &customPlan{custom: c, schema: s, resumes: resumes(p.root.def)}
 	p.custom.cursors = p.custom.resumes
-	p.topic = change.Topic{Channel: c.channel}
+	p.topics = []change.Topic{{Channel: c.channel}}
 	if p.custom.resumes {
 		if err := p.startAfter(); err != nil {
 			return err
@@ -126,8 +126,8 @@ func (s *Schema) planCustom(p *Plan, c *custom, id *auth.Identity) *gqlError {
 		delete(p.root.args, "after") // no matter of the resolver, nor of the key
 	}
 	if c.name == channelField {
-		p.topic.Channel, _ = p.root.args["name"].(string)
-		if p.topic.Channel == "" {
+		p.topics[0].Channel, _ = p.root.args["name"].(string)
+		if p.topics[0].Channel == "" {
 			return newError(codeInput, p.root.pos, "A channel's name must not be empty.")
 		}
 		p.custom.cursors = slices.ContainsFunc(p.root.kids["ChannelEvent"], func(s *selection) bool { return s.name == "cursor" })
@@ -169,7 +169,7 @@ func (p *Plan) encodeEvent(ctx context.Context, m *subs.Match) []byte {
 func (p *Plan) syncedEvent(at *change.Point) []byte {
 	switch {
 	case p.custom.name == channelField:
-		return p.event(channelSynced{p.topic.Channel, at}, nil)
+		return p.event(channelSynced{p.topics[0].Channel, at}, nil)
 	case !p.custom.resumes || p.root.def.Type.NonNull:
 		return nil
 	}

@@ -47,8 +47,8 @@ func TestCustomField(t *testing.T) {
 		"bad":   `{"errors":[{"message":"Cannot return null for non-nullable field Price.amount.","locations":[{"line":1,"column":59}],"path":["p","amount"],"extensions":{"code":"NULL_IN_NON_NULL"}}],"data":null}`,
 	} {
 		p := plan(t, s, `subscription($s: String!) { p: priceChanged(symbol: $s) { amount currency marks { __typename at ... on High { high } ... on Low { low } } } }`, `{"s":"`+symbol+`"}`, tenantA)
-		if p.Topic() != event.Topic || !p.Blocks() {
-			t.Errorf("topic %v, blocks %t", p.Topic(), p.Blocks())
+		if p.Topics()[0] != event.Topic || !p.Blocks() {
+			t.Errorf("topic %v, blocks %t", p.Topics()[0], p.Blocks())
 		}
 		if e, got := seen(t, p, event, tenantA); got != want || e != subs.Happens {
 			t.Errorf("%s: got %s, want %s", symbol, got, want)
@@ -63,10 +63,10 @@ func TestChannel(t *testing.T) {
 	t.Parallel()
 	s := build(t)
 	p := plan(t, s, `subscription($n: String!) { channel(name: $n) { channel type data transaction committedAt __typename } }`, `{"n":"news"}`, tenantA)
-	if p.Topic() != (change.Topic{Channel: "news"}) || p.Blocks() {
-		t.Errorf("topic %v, blocks %t", p.Topic(), p.Blocks())
+	if p.Topics()[0] != (change.Topic{Channel: "news"}) || p.Blocks() {
+		t.Errorf("topic %v, blocks %t", p.Topics()[0], p.Blocks())
 	}
-	event := change.Change{Op: change.Event, XID: 7, Topic: p.Topic(), Shared: true, EventType: "x", At: time.Unix(0, 0), New: []byte(`{"a": "<&>", "n": 1.50}`)}
+	event := change.Change{Op: change.Event, XID: 7, Topic: p.Topics()[0], Shared: true, EventType: "x", At: time.Unix(0, 0), New: []byte(`{"a": "<&>", "n": 1.50}`)}
 	want := `{"data":{"channel":{"channel":"news","type":"x","data":{"a": "<&>", "n": 1.50},"transaction":"7","committedAt":"1970-01-01T00:00:00Z","__typename":"ChannelEvent"}}}`
 	if _, got := seen(t, p, event, nil); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)

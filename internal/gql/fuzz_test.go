@@ -43,8 +43,8 @@ func FuzzDocument(f *testing.F) {
 			}
 			return
 		}
-		c := change.Change{Op: change.Update, Topic: p.Topic(), Shared: true, Old: []byte(orderOld), New: []byte(image)}
-		if p.Topic().Channel != "" {
+		c := change.Change{Op: change.Update, Topic: p.Topics()[0], Shared: true, Old: []byte(orderOld), New: []byte(image)}
+		if p.Topics()[0].Channel != "" {
 			c.Op = change.Event
 		}
 		m := &subs.Match{Change: &c, Old: new(change.Row), New: new(change.Row), Identity: tenantA}

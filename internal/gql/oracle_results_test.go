@@ -43,11 +43,11 @@ func TestOracleResults(t *testing.T) {
 			cases = append(cases, c)
 			continue
 		}
-		events := tableEvents(p.topic)
+		events := tableEvents(p.topics[0])
 		if p.table == nil {
 			events = nil
 			for _, data := range animals {
-				events = append(events, change.Change{Op: change.Event, Topic: p.topic, Shared: true, New: data})
+				events = append(events, change.Change{Op: change.Event, Topic: p.topics[0], Shared: true, New: data})
 			}
 		}
 		for i := range events {

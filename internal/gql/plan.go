@@ -12,7 +12,7 @@ import (
 // Plan is a compiled subscription.
 type Plan struct {
 	key    string
-	topic  change.Topic
+	topics []change.Topic
 	field  string // of Subscription
 	root   *selection
 	prefix []byte // {"data":{"key":
@@ -35,8 +35,8 @@ var _ subs.Plan = (*Plan)(nil)
 // Key is equal for plans that give equal frames.
 func (p *Plan) Key() string { return p.key }
 
-// Topic is what the plan listens to.
-func (p *Plan) Topic() change.Topic { return p.topic }
+// Topics is what the plan listens to.
+func (p *Plan) Topics() []change.Topic { return p.topics }
 
 // Match says what a change is to the plan's set of rows, for the identity in m.
 func (p *Plan) Match(m *subs.Match) subs.Effect {

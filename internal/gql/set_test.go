@@ -91,7 +91,7 @@ func (w *world) step(p *Plan, who *auth.Identity) subs.Effect {
 	n := rapid.SampledFrom([]any{nil, 1, 2, 3}).Draw(w.T, "n")
 	s := rapid.SampledFrom([]any{nil, "a", "b", "cc"}).Draw(w.T, "s")
 
-	c := change.Change{Topic: p.Topic(), OldTenant: w.tenant[id], Tenant: tenant}
+	c := change.Change{Topic: p.Topics()[0], OldTenant: w.tenant[id], Tenant: tenant}
 	var before, after bool
 	c.Old, before = w.image(id, p, who)
 	switch {

@@ -101,7 +101,7 @@ func (s *Schema) rootSelections(op *ast.OperationDefinition, variables []byte) (
 
 func (s *Schema) planTable(p *Plan, t *table) *gqlError {
 	p.table = t
-	p.topic = change.Topic{Watch: t.info.Watch}
+	p.topics = []change.Topic{{Watch: t.info.Watch}}
 	w := where{table: t, limits: s.options.Limits, uses: p.uses}
 	var bad *badInput
 	if p.where, bad = w.predicate(p.root.args["where"], 0); bad != nil {

@@ -108,13 +108,13 @@ func (c *chronicle) mark(x change.XID) (m change.Mark) {
 
 // reader is whom a catch-up is for.
 type reader struct {
-	topic   change.Topic
+	topics  []change.Topic
 	tenants []string
 	limit   int
 }
 
 func (r *reader) wants(c *change.Change) bool {
-	return c.Topic == r.topic && (c.Shared || c.Op == change.Truncate || slices.Contains(r.tenants, c.Tenant) || slices.Contains(r.tenants, c.OldTenant))
+	return slices.Contains(r.topics, c.Topic) && (c.Shared || c.Op == change.Truncate || slices.Contains(r.tenants, c.Tenant) || slices.Contains(r.tenants, c.OldTenant))
 }
 
 // holds reports which changes of a transaction a cursor is behind: so many of its canonical order.
@@ -160,7 +160,7 @@ func (c *chronicle) follow(t testing.TB, from, to change.Cursor, r *reader) (pla
 		if err != nil {
 			t.Fatal(err)
 		}
-		page, err := c.src.Since(t.Context(), parsed, to, r.topic, r.tenants, r.limit)
+		page, err := c.src.Since(t.Context(), parsed, to, r.topics, r.tenants, r.limit)
 		if err != nil {
 			t.Fatalf("from %+v to %+v, at %+v: %v", from, to, at, err)
 		}

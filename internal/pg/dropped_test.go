@@ -60,7 +60,7 @@ func TestEmptiedLogIsNoticed(t *testing.T) {
 		if err := sweep(&after); err != nil {
 			t.Errorf("the same, but that had been dispatched: %v", err)
 		}
-		_, _, err = s.Txn(t.Context(), x, nil, &change.Stub{}, change.Topic{Watch: 7}, []string{"a"}, 10)
+		_, _, err = s.Txn(t.Context(), x, nil, &change.Stub{}, []change.Topic{{Watch: 7}}, []string{"a"}, 10)
 		if !errors.Is(err, change.ErrDropped) {
 			t.Errorf("a page of it: %v", err)
 		}

@@ -157,7 +157,7 @@ func tid(t pgtype.TID) change.TID { return change.TID{Block: t.BlockNumber, Offs
 
 // Txn implements subs.History. It waits for its turn; ctx bounds that too. The error wraps change.ErrDropped if some of the
 // transaction may be gone from the log.
-func (s *Source) Txn(ctx context.Context, xid change.XID, after *change.Change, stub *change.Stub, topic change.Topic, tenants []string, limit int) (cs []change.Change, more bool, err error) {
+func (s *Source) Txn(ctx context.Context, xid change.XID, after *change.Change, stub *change.Stub, topics []change.Topic, tenants []string, limit int) (cs []change.Change, more bool, err error) {
 	h := s.history
 	leave, err := h.enter(ctx)
 	if err != nil {
@@ -166,7 +166,7 @@ func (s *Source) Txn(ctx context.Context, xid change.XID, after *change.Change, 
 	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	p := page{topic: topic, tenants: tenants, limit: min(max(limit, 1), maxPage)}
+	p := page{topics: topics, tenants: tenants, limit: min(max(limit, 1), maxPage)}
 	order, err := h.order(ctx, stub.Era, xid, stub.AfterSeq)
 	switch {
 	case err != nil:
@@ -216,7 +216,7 @@ func (h *history) whole(ctx context.Context, xid change.XID, era change.Era, a a
 
 // page is what is wanted in one page.
 type page struct {
-	topic   change.Topic
+	topics  []change.Topic
 	tenants []string
 	limit   int
 }
@@ -231,7 +231,7 @@ type found struct {
 	unordered []change.XID // of changes that may have another place than their seq gives them
 }
 
-// The pages read rows of one topic and some tenants, in the order of xid and seq. From where the images weigh too much rows
+// The pages read rows of some topics and tenants, in the order of xid and seq. From where the images weigh too much rows
 // are cut off, but never the first.
 const (
 	pageOf = `
@@ -242,7 +242,7 @@ const (
 		       sum(` + logWeight + `) over (order by c.xid, c.seq) > 4194304 as heavy
 		from (`
 	pageFilter = `
-			  and c.watch = $2::integer and c.channel is not distinct from $3::text
+			  and c.watch = any($2::integer[]) and (c.channel is null or c.channel = any($3::text[]))
 			  and (c.shared or c.op = 'T' or c.tenant = any($4::text[]) or c.old_tenant = any($4::text[]))`
 	pageBy = `
 		) c
@@ -266,11 +266,15 @@ const (
 
 // ask makes the question of a query whose first parameter and whose sixth and later ones are given.
 func (p *page) ask(query string, first any, more ...any) ask {
-	var channel *string
-	if p.topic.Channel != "" {
-		channel = &p.topic.Channel
+	var watches []int32
+	var channels []string
+	for _, t := range p.topics {
+		watches = append(watches, int32(t.Watch))
+		if t.Channel != "" {
+			channels = append(channels, t.Channel)
+		}
 	}
-	args := append([]any{first, int32(p.topic.Watch), channel, p.tenants, int64(p.limit) + 1}, more...)
+	args := append([]any{first, watches, channels, p.tenants, int64(p.limit) + 1}, more...)
 	limit := p.limit
 	return func(batch *pgx.Batch, f *found) {
 		batch.Queue(query, args...).Query(func(rows pgx.Rows) error { return f.scan(rows, limit) })

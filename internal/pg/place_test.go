@@ -133,7 +133,7 @@ func TestAPageThatIsGone(t *testing.T) {
 		t.Fatalf("swept %+v, want a stub first", swept)
 	}
 	page := func(after *change.Change) ([]change.Change, error) {
-		cs, _, err := s.Txn(t.Context(), swept.Txns[0].XID, after, swept.Txns[0].Stub, change.Topic{Watch: 7}, nil, 1000)
+		cs, _, err := s.Txn(t.Context(), swept.Txns[0].XID, after, swept.Txns[0].Stub, []change.Topic{{Watch: 7}}, nil, 1000)
 		return cs, err
 	}
 	first, err := page(nil)

@@ -199,7 +199,7 @@ func TestUnorderedTransaction(t *testing.T) {
 	var after *change.Change
 	var got []change.Change
 	for more := true; more; { // pages as small as can be, of a tenant with few changes
-		page, m, err := n.Txn(t.Context(), last.XID, after, last.Stub, n.topic(), []string{"b"}, 30)
+		page, m, err := n.Txn(t.Context(), last.XID, after, last.Stub, []change.Topic{n.topic()}, []string{"b"}, 30)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -162,7 +162,7 @@ func TestRowsLeaveRoomForOthers(t *testing.T) {
 	<-held
 	soon, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	cs, _, err := s.Txn(soon, change.XID(xid), nil, &change.Stub{}, change.Topic{Watch: id}, nil, 1000)
+	cs, _, err := s.Txn(soon, change.XID(xid), nil, &change.Stub{}, []change.Topic{{Watch: id}}, nil, 1000)
 	if err != nil || len(cs) != 100 {
 		t.Errorf("%d changes, %v", len(cs), err)
 	}

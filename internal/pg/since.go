@@ -26,7 +26,7 @@ var (
 )
 
 // Since implements subs.History. It waits for its turn; ctx bounds that too.
-func (s *Source) Since(ctx context.Context, from, to change.Cursor, topic change.Topic, tenants []string, limit int) (change.Page, error) {
+func (s *Source) Since(ctx context.Context, from, to change.Cursor, topics []change.Topic, tenants []string, limit int) (change.Page, error) {
 	h := s.history
 	leave, err := h.enter(ctx)
 	if err != nil {
@@ -38,7 +38,7 @@ func (s *Source) Since(ctx context.Context, from, to change.Cursor, topic change
 	limit = min(max(limit, 1), maxPage)
 	r := catchUp{
 		history: h, from: from, to: to, at: from, began: time.Now(), chunkRows: int64(max(limit, 200)),
-		page: page{topic: topic, tenants: tenants, limit: limit},
+		page: page{topics: topics, tenants: tenants, limit: limit},
 	}
 	r.at.Era = to.Era
 	err = r.run(ctx)

@@ -67,7 +67,7 @@ func BenchmarkSince(b *testing.B) {
 				got := 0
 				to := c.at(c.spots[1])
 				for at, arrived := c.at(c.spots[0]), false; !arrived; pages++ {
-					page, err := s.Since(b.Context(), at, to, change.Topic{Watch: k.watch}, []string{"a"}, 256)
+					page, err := s.Since(b.Context(), at, to, []change.Topic{{Watch: k.watch}}, []string{"a"}, 256)
 					if err != nil {
 						b.Fatal(err)
 					}

@@ -20,11 +20,11 @@ func (c *chronicle) log(t testing.TB, n int) change.XID {
 }
 
 // seven is who reads what logRows writes.
-var seven = &reader{topic: change.Topic{Watch: 7}, tenants: []string{"a"}, limit: 100}
+var seven = &reader{topics: []change.Topic{{Watch: 7}}, tenants: []string{"a"}, limit: 100}
 
 // page reads one page.
 func (c *chronicle) page(t testing.TB, from, to change.Cursor) (change.Page, error) {
-	return c.src.Since(t.Context(), from, to, seven.topic, seven.tenants, seven.limit)
+	return c.src.Since(t.Context(), from, to, seven.topics, seven.tenants, seven.limit)
 }
 
 // refused wants an error, and nothing else.
@@ -248,7 +248,7 @@ func TestSinceCancelled(t *testing.T) {
 	errs := make(chan error, readers)
 	for range readers {
 		go func() {
-			_, err := c.src.Since(ctx, from, to, seven.topic, seven.tenants, 10)
+			_, err := c.src.Since(ctx, from, to, seven.topics, seven.tenants, 10)
 			errs <- err
 		}()
 	}

@@ -58,11 +58,11 @@ func TestSinceInLargeTransactions(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	from, to := c.at(c.spots[0]), c.at(c.spots[1])
 	for _, r := range []*reader{
-		{change.Topic{Watch: 7}, []string{"a"}, 1000},
-		{change.Topic{Watch: 7}, []string{"a"}, 10},
-		{change.Topic{Watch: 7}, []string{"a", "b"}, 400},
-		{change.Topic{Watch: 8}, []string{"a"}, 1000},
-		{change.Topic{Watch: 9}, nil, 1000},
+		{[]change.Topic{{Watch: 7}}, []string{"a"}, 1000},
+		{[]change.Topic{{Watch: 7}}, []string{"a"}, 10},
+		{[]change.Topic{{Watch: 7}}, []string{"a", "b"}, 400},
+		{[]change.Topic{{Watch: 8}}, []string{"a"}, 1000},
+		{[]change.Topic{{Watch: 9}}, nil, 1000},
 	} {
 		places := c.resumes(t, rnd, from, to, r, 1)
 		if inside := slices.ContainsFunc(places, func(p change.Cursor) bool { return p.Part.XID != 0 && p.Upper.ID != 0 }); !inside {
@@ -71,7 +71,7 @@ func TestSinceInLargeTransactions(t *testing.T) {
 	}
 	size := 0
 	for at, arrived := from, false; !arrived; {
-		page, err := c.src.Since(t.Context(), at, to, change.Topic{Watch: 7}, []string{"a"}, 1000)
+		page, err := c.src.Since(t.Context(), at, to, []change.Topic{{Watch: 7}}, []string{"a"}, 1000)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +155,7 @@ func TestSinceLongWithoutTick(t *testing.T) {
 	c.spot(t)
 	c.learn(t)
 	c.src.history.listMost, c.src.history.lookRows = 50, 100
-	places := c.resumes(t, w.Rand, c.at(c.spots[0]), c.at(c.spots[1]), &reader{change.Topic{Watch: 7}, []string{"a"}, 23}, 10)
+	places := c.resumes(t, w.Rand, c.at(c.spots[0]), c.at(c.spots[1]), &reader{[]change.Topic{{Watch: 7}}, []string{"a"}, 23}, 10)
 	for _, p := range places {
 		if p.Upper.ID != 0 && p.Upper.ID != c.spots[1].tick.ID {
 			t.Errorf("%+v", p)
@@ -182,7 +182,7 @@ func TestSinceSharesIntervals(t *testing.T) {
 	c.follow(t, c.at(c.spots[0]), to, seven)
 	kept := func() int { return len(c.src.history.intervals.keys) }
 	all := kept()
-	c.follow(t, c.at(c.spots[0]), to, &reader{change.Topic{Watch: 8}, []string{"a"}, 10})
+	c.follow(t, c.at(c.spots[0]), to, &reader{[]change.Topic{{Watch: 8}}, []string{"a"}, 10})
 	if kept() != all || all < 64*5*3/2/80 {
 		t.Errorf("%d intervals were listed for the first, and %d for another", all, kept()-all)
 	}
@@ -228,7 +228,7 @@ func TestSinceBesideAnOldTransaction(t *testing.T) {
 		t.Fatalf("%d transactions are listed beside the tick", n)
 	}
 	for _, from := range []change.Cursor{at(0), at(1)} {
-		for _, p := range c.resumes(t, rnd, from, at(2), &reader{change.Topic{Watch: 7}, []string{"a"}, 256}, 4) {
+		for _, p := range c.resumes(t, rnd, from, at(2), &reader{[]change.Topic{{Watch: 7}}, []string{"a"}, 256}, 4) {
 			if text := p.String(); len(text) > 2000 {
 				t.Errorf("a cursor has %d characters: %s", len(text), text)
 			}

@@ -29,8 +29,10 @@ func newTraveller(c *chronicle, seed uint64) *traveller {
 
 // reader is some reader.
 func (tr *traveller) reader() *reader {
+	topics := slices.Clone(tr.c.topics)
+	tr.Shuffle(len(topics), func(i, j int) { topics[i], topics[j] = topics[j], topics[i] })
 	return &reader{
-		topic:   tr.c.topics[tr.IntN(len(tr.c.topics))],
+		topics:  topics[:1+tr.IntN(2)*tr.IntN(len(topics))],
 		tenants: [][]string{{"a"}, {"b"}, {"a", "b"}, {"x"}, nil}[tr.IntN(5)],
 		limit:   []int{7, 50, 1000, math.MaxInt}[tr.IntN(4)],
 	}

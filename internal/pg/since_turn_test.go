@@ -54,7 +54,7 @@ func TestSinceMeetsATurn(t *testing.T) {
 		fresh := testSource(t, r.DB)
 		errs := make(chan error)
 		read := func(s *Source, from change.Cursor) {
-			page, err := s.Since(t.Context(), from, to, seven.topic, nil, 100)
+			page, err := s.Since(t.Context(), from, to, seven.topics, nil, 100)
 			if err == nil {
 				t.Errorf("%d rows: a page with a hole: %+v", rows, page)
 			}

@@ -196,7 +196,7 @@ func readAll(t testing.TB, s *Source, txn change.Txn, tenants ...string) (cs []c
 	for more := true; more; {
 		var page []change.Change
 		var err error
-		page, more, err = s.Txn(t.Context(), txn.XID, after, txn.Stub, change.Topic{Watch: 7}, tenants, 1000)
+		page, more, err = s.Txn(t.Context(), txn.XID, after, txn.Stub, []change.Topic{{Watch: 7}}, tenants, 1000)
 		if err != nil {
 			t.Fatal(err)
 		}

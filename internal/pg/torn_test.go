@@ -48,11 +48,11 @@ func TestATornTransaction(t *testing.T) {
 	n.mu.Lock()
 	now := n.machine.Place().Cursor()
 	n.mu.Unlock()
-	if _, err := n.Since(t.Context(), inside, now, n.topic(), []string{"a"}, 10); !errors.Is(err, change.ErrCursorExpired) {
+	if _, err := n.Since(t.Context(), inside, now, []change.Topic{n.topic()}, []string{"a"}, 10); !errors.Is(err, change.ErrCursorExpired) {
 		t.Errorf("a place inside of it is read on from: %v", err)
 	}
 	before := n.all()[0].Before.Cursor()
-	page, err := n.Since(t.Context(), before, now, n.topic(), []string{"a"}, 1000)
+	page, err := n.Since(t.Context(), before, now, []change.Topic{n.topic()}, []string{"a"}, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

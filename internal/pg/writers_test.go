@@ -102,7 +102,7 @@ func (n *node) dispatched() []change.Txn {
 			if k := len(txns[i].Changes); k > 0 {
 				after = &txns[i].Changes[k-1]
 			}
-			page, m, err := n.Txn(context.Background(), txn.XID, after, txn.Stub, n.topic(), []string{"a", "b"}, 1000)
+			page, m, err := n.Txn(context.Background(), txn.XID, after, txn.Stub, []change.Topic{n.topic()}, []string{"a", "b"}, 1000)
 			if err != nil {
 				n.t.Fatal(err)
 			}

@@ -15,7 +15,7 @@ type pages struct {
 	list []change.Page
 }
 
-func (p *pages) Since(context.Context, change.Cursor, change.Cursor, change.Topic, []string, int) (change.Page, error) {
+func (p *pages) Since(context.Context, change.Cursor, change.Cursor, []change.Topic, []string, int) (change.Page, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next := p.list[0]

@@ -80,7 +80,7 @@ type noLog struct {
 	asked chan struct{}
 }
 
-func (l noLog) Txn(context.Context, change.XID, *change.Change, *change.Stub, change.Topic, []string, int) ([]change.Change, bool, error) {
+func (l noLog) Txn(context.Context, change.XID, *change.Change, *change.Stub, []change.Topic, []string, int) ([]change.Change, bool, error) {
 	select {
 	case l.asked <- struct{}{}:
 	default:

@@ -96,7 +96,7 @@ type Hub struct {
 	rowsRead  atomic.Int64
 }
 
-// topic is the groups that listen to one table or channel.
+// topic is the groups that listen to a table or channel.
 type topic struct {
 	all      []*group
 	byTenant map[string][]*group
@@ -202,14 +202,16 @@ func tenantsKey(id *auth.Identity) string {
 }
 
 func (h *Hub) index(g *group) {
-	t := h.topics[g.plan.Topic()]
-	if t == nil {
-		t = &topic{byTenant: map[string][]*group{}}
-		h.topics[g.plan.Topic()] = t
-	}
-	t.all = append(t.all, g)
-	for _, tenant := range g.tenants() {
-		t.byTenant[tenant] = append(t.byTenant[tenant], g)
+	for _, name := range g.plan.Topics() {
+		t := h.topics[name]
+		if t == nil {
+			t = &topic{byTenant: map[string][]*group{}}
+			h.topics[name] = t
+		}
+		t.all = append(t.all, g)
+		for _, tenant := range g.tenants() {
+			t.byTenant[tenant] = append(t.byTenant[tenant], g)
+		}
 	}
 }
 
@@ -219,17 +221,19 @@ func (h *Hub) unlink(g *group) {
 		return
 	}
 	delete(h.groups, g.key)
-	t := h.topics[g.plan.Topic()]
-	t.all = without(t.all, g)
-	for _, tenant := range g.tenants() {
-		if left := without(t.byTenant[tenant], g); len(left) > 0 {
-			t.byTenant[tenant] = left
-		} else {
-			delete(t.byTenant, tenant)
+	for _, name := range g.plan.Topics() {
+		t := h.topics[name]
+		t.all = without(t.all, g)
+		for _, tenant := range g.tenants() {
+			if left := without(t.byTenant[tenant], g); len(left) > 0 {
+				t.byTenant[tenant] = left
+			} else {
+				delete(t.byTenant, tenant)
+			}
 		}
-	}
-	if len(t.all) == 0 {
-		delete(h.topics, g.plan.Topic())
+		if len(t.all) == 0 {
+			delete(h.topics, name)
+		}
 	}
 }
 

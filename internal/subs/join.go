@@ -175,7 +175,7 @@ func (g *group) catchPage(from, to change.Cursor, toward string) *page {
 	g.addPage(p)
 	g.hub.background(g, func(ctx context.Context) {
 		g.read(ctx, p, func(ctx context.Context) error {
-			read, err := g.hub.o.History.Since(ctx, from, to, g.plan.Topic(), g.tenants(), g.hub.o.PageRows)
+			read, err := g.hub.o.History.Since(ctx, from, to, g.plan.Topics(), g.tenants(), g.hub.o.PageRows)
 			if err == nil {
 				g.hub.pagesRead.Add(1)
 				g.fillCaught(ctx, p, from.Part.XID, &read)

@@ -82,7 +82,7 @@ func (l *memlog) enter(ctx context.Context, what string) error {
 	return ctx.Err()
 }
 
-func (l *memlog) Txn(ctx context.Context, xid change.XID, after *change.Change, stub *change.Stub, topic change.Topic, _ []string, limit int) ([]change.Change, bool, error) {
+func (l *memlog) Txn(ctx context.Context, xid change.XID, after *change.Change, stub *change.Stub, topics []change.Topic, _ []string, limit int) ([]change.Change, bool, error) {
 	if err := l.enter(ctx, "txn"); err != nil {
 		return nil, false, err
 	}
@@ -100,14 +100,14 @@ func (l *memlog) Txn(ctx context.Context, xid change.XID, after *change.Change, 
 	}
 	var cs []change.Change
 	for _, c := range l.txns[xid-1].Changes {
-		if c.Seq > from && c.Topic == topic {
+		if c.Seq > from && slices.Contains(topics, c.Topic) {
 			cs = append(cs, c)
 		}
 	}
 	return cs[:min(limit, len(cs)):min(limit, len(cs))], len(cs) > limit, nil
 }
 
-func (l *memlog) Since(ctx context.Context, from, to change.Cursor, topic change.Topic, _ []string, limit int) (change.Page, error) {
+func (l *memlog) Since(ctx context.Context, from, to change.Cursor, topics []change.Topic, _ []string, limit int) (change.Page, error) {
 	if err := l.enter(ctx, "since"); err != nil {
 		return change.Page{}, err
 	}
@@ -142,7 +142,7 @@ func (l *memlog) Since(ctx context.Context, from, to change.Cursor, topic change
 		if whole {
 			at = at.Past(t.Mark())
 		}
-		if topic == orders && len(cs) > 0 {
+		if slices.Contains(topics, orders) && len(cs) > 0 {
 			p.Txns = append(p.Txns, change.Passed{Before: before, Changes: cs, Whole: whole})
 		}
 	}

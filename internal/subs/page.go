@@ -70,7 +70,7 @@ func (g *group) stubPage(e *entry, number int, after *change.Change, begun bool)
 			if now := g.hub.place.Load().at; now != nil {
 				stub.Era = now.Era() // after a crash, until the node knows that nothing was lost, it must not be read
 			}
-			cs, more, err := g.hub.o.History.Txn(ctx, e.xid, after, &stub, g.plan.Topic(), g.tenants(), g.hub.o.PageRows)
+			cs, more, err := g.hub.o.History.Txn(ctx, e.xid, after, &stub, g.plan.Topics(), g.tenants(), g.hub.o.PageRows)
 			if err == nil {
 				g.fillStub(ctx, p, cs, more)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -19,7 +20,7 @@ type log struct {
 	gone  bool
 }
 
-func (l *log) Txn(_ context.Context, _ change.XID, after *change.Change, stub *change.Stub, topic change.Topic, _ []string, limit int) ([]change.Change, bool, error) {
+func (l *log) Txn(_ context.Context, _ change.XID, after *change.Change, stub *change.Stub, topics []change.Topic, _ []string, limit int) ([]change.Change, bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reads++
@@ -36,7 +37,7 @@ func (l *log) Txn(_ context.Context, _ change.XID, after *change.Change, stub *c
 	}
 	var page []change.Change
 	for _, c := range l.cs {
-		if c.Seq <= from || c.Topic != topic {
+		if c.Seq <= from || !slices.Contains(topics, c.Topic) {
 			continue
 		}
 		if len(page) == limit {
@@ -181,7 +182,7 @@ func TestAPageThatIsGoneEndsItsReaders(t *testing.T) {
 	equal(t, other.take(t, 1), "1:->3")
 }
 
-func (l *log) Since(context.Context, change.Cursor, change.Cursor, change.Topic, []string, int) (change.Page, error) {
+func (l *log) Since(context.Context, change.Cursor, change.Cursor, []change.Topic, []string, int) (change.Page, error) {
 	return change.Page{}, change.ErrCursorInvalid
 }
 

@@ -20,7 +20,7 @@ type numbers struct {
 }
 
 func (p *numbers) Key() string                       { return fmt.Sprint(p.topic, p.low) }
-func (p *numbers) Topic() change.Topic               { return p.topic }
+func (p *numbers) Topics() []change.Topic            { return []change.Topic{p.topic} }
 func (p *numbers) Blocks() bool                      { return p.gate != nil }
 func (p *numbers) Cursors() bool                     { return false }
 func (p *numbers) EncodeSynced(*change.Point) []byte { return []byte("synced") }

@@ -27,11 +27,11 @@ type told struct {
 	batch, blocks bool
 }
 
-func (p *told) Key() string         { return fmt.Sprint(p.every, p.batch, p.blocks) }
-func (p *told) Topic() change.Topic { return orders }
-func (p *told) Blocks() bool        { return p.blocks }
-func (p *told) Cursors() bool       { return true }
-func (p *told) Batches() bool       { return p.batch }
+func (p *told) Key() string            { return fmt.Sprint(p.every, p.batch, p.blocks) }
+func (p *told) Topics() []change.Topic { return []change.Topic{orders} }
+func (p *told) Blocks() bool           { return p.blocks }
+func (p *told) Cursors() bool          { return true }
+func (p *told) Batches() bool          { return p.batch }
 
 func (p *told) EncodeSynced(at *change.Point) []byte {
 	return at.AppendCursor([]byte("s "))

@@ -40,7 +40,7 @@ func (s *sim) rest(c *change.Cursor, x change.XID, limit int) (cs []change.Chang
 }
 
 // Txn implements History.
-func (s *sim) Txn(ctx context.Context, xid change.XID, after *change.Change, stub *change.Stub, _ change.Topic, _ []string, limit int) (cs []change.Change, more bool, err error) {
+func (s *sim) Txn(ctx context.Context, xid change.XID, after *change.Change, stub *change.Stub, _ []change.Topic, _ []string, limit int) (cs []change.Change, more bool, err error) {
 	if err := s.wait(ctx, fmt.Sprintf("txn %d %v", xid, after)); err != nil {
 		return nil, false, err
 	}
@@ -77,7 +77,7 @@ func (s *sim) Txn(ctx context.Context, xid change.XID, after *change.Change, stu
 }
 
 // Since implements History: it reads, and judges what it read in a later step.
-func (s *sim) Since(ctx context.Context, from, to change.Cursor, _ change.Topic, _ []string, limit int) (change.Page, error) {
+func (s *sim) Since(ctx context.Context, from, to change.Cursor, _ []change.Topic, _ []string, limit int) (change.Page, error) {
 	if err := s.wait(ctx, "since "+from.String()+to.String()); err != nil {
 		return change.Page{}, err
 	}

@@ -55,8 +55,8 @@ import (
 type Plan interface {
 	// Key is equal for plans that give equal frames for equal changes and tenants.
 	Key() string
-	// Topic is what the plan listens to.
-	Topic() change.Topic
+	// Topics is what the plan listens to, each once.
+	Topics() []change.Topic
 	// Match says what the change is to the set of rows that the plan's filter and the identity's tenants make. It does
 	// not keep m, and allocates nothing for a change that matches nothing.
 	Match(m *Match) Effect
@@ -119,17 +119,17 @@ type Start struct {
 
 // History reads the database for what is not in memory.
 type History interface {
-	// Txn returns a page of the changes of transaction xid that stub means, with this topic, in canonical order: those
+	// Txn returns a page of the changes of transaction xid that stub means, of these topics, in canonical order: those
 	// behind after (nil: from the first), at most limit of them and fewer if they are large, and whether there are more.
 	// tenants limits what is read; it is not the last word: Match is. An error that wraps change.ErrDropped is final; after any
 	// other, change.ErrOtherEra among them, the page is asked for again.
-	Txn(ctx context.Context, xid change.XID, after *change.Change, stub *change.Stub, topic change.Topic, tenants []string, limit int) (cs []change.Change, more bool, err error)
+	Txn(ctx context.Context, xid change.XID, after *change.Change, stub *change.Stub, topics []change.Topic, tenants []string, limit int) (cs []change.Change, more bool, err error)
 
-	// Since returns a page of what follows from on the way to to, a place that this node is behind, of this topic and these tenants: at
+	// Since returns a page of what follows from on the way to to, a place that this node is behind, of these topics and tenants: at
 	// most about limit changes, none perhaps. A page that leads nowhere is not returned: there is progress until it has Arrived.
 	// Nothing is returned that may have a gap. An error that wraps change.ErrCursorExpired or change.ErrCursorInvalid is final,
 	// with change.ErrOtherEra or change.ErrTarget another to is needed; after any other the page is asked for again.
-	Since(ctx context.Context, from, to change.Cursor, topic change.Topic, tenants []string, limit int) (change.Page, error)
+	Since(ctx context.Context, from, to change.Cursor, topics []change.Topic, tenants []string, limit int) (change.Page, error)
 
 	// Rows reads the rows of q as they stand at one moment, and returns the place of that moment in the history. page gets them in
 	// order, at most about limit at a time, as inserts without xid and seq, and ends the reading with its error. An error that

@@ -91,6 +91,14 @@ var seeded = map[string]mistake{
 		m.sub.Notes[i].At = m.sub.Notes[i].At.Add(-time.Second)
 		return true
 	}},
+	"a change whose commit was lost, and came again, is kept": {[]Rule{Phantom}, func(m *made) bool {
+		n := &m.sub.Notes[m.pick(func(i int, n *Note) bool {
+			return isChange(i, n) && !slices.ContainsFunc(m.sub.Notes[i:], func(n Note) bool { return n.Kind == Expired })
+		})]
+		n.At = n.At.Add(-time.Second)
+		m.truth.Lost = []time.Time{n.At.Add(time.Millisecond)}
+		return true
+	}},
 	"a row that was rolled back": {[]Rule{RolledBack}, func(m *made) bool {
 		m.after(m.pick(isChange), Note{Kind: Insert, New: &Row{ID: 77, Version: 1, Stamp: 1e9 + 1, Tenant: "a"}, XID: 110})
 		return true

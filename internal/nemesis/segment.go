@@ -1,6 +1,9 @@
 package nemesis
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 func (c *one) begin() {
 	c.begun, c.synced = true, time.Time{}
@@ -76,7 +79,7 @@ func (c *one) change(n *Note) {
 	}
 	d := c.dues[key]
 	switch {
-	case d == nil, d.xid != n.XID: // of versions that there are: a delete that was lost, say
+	case d == nil, d.xid != n.XID, c.lostOnce(d, n): // of versions that there are: a delete that was lost, say
 		c.phantom = append(c.phantom, *n)
 		c.astray[key.id] = true
 		return
@@ -118,6 +121,12 @@ func (c *one) change(n *Note) {
 	if len(c.xids) == 0 || c.xids[len(c.xids)-1] != n.XID {
 		c.xids = append(c.xids, n.XID)
 	}
+}
+
+// lostOnce reports whether the commit that let it come was lost, and the transaction, which was prepared, was not, and is committed again.
+func (c *one) lostOnce(d *due, n *Note) bool {
+	again := c.truth.Txns[d.xid].Committed
+	return slices.ContainsFunc(c.truth.Lost, func(at time.Time) bool { return at.After(n.At) && at.Before(again) })
 }
 
 // since judges the first that comes of something that does not stand: none of before was committed since the beginning.

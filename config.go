@@ -30,7 +30,7 @@ type Config struct {
 	Auth Auth
 
 	// Recheck is how often Auth is asked again about a client that is connected, with what the client gave: its socket is
-	// closed if Auth refuses it now, or it is another user, or has other tenants or roles. Zero: never.
+	// closed if Auth refuses it now, or it is another user, or has other tenants or roles, or other claims that a policy asks for. Zero: never.
 	Recheck time.Duration
 
 	// OnConnect is called when Auth has accepted a client, before it is told. An error refuses it.

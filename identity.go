@@ -10,7 +10,7 @@ import (
 )
 
 // Identity is who a client is and what it may see. A subscription sees the rows of the identity's tenants, and shared
-// ones.
+// ones; of those the ones that the tables' policies let it see, by its user, roles and claims.
 type Identity = auth.Identity
 
 // Auth says who a client is, from the payload of its connection_init (nil if it sent none, and for a plain HTTP request)

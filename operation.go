@@ -20,7 +20,7 @@ func (s *Server) start(ctx context.Context, op ws.Operation, c *Connection, wake
 	r := gql.Request{Query: op.Query, OperationName: op.OperationName, Variables: op.Variables, Extensions: op.Extensions}
 	for {
 		schema := s.schema.Load()
-		if kind, refused := schema.OperationKind(r); refused != nil {
+		if kind, refused := schema.OperationKind(r, id); refused != nil {
 			return &ended{errors: refused}
 		} else if kind != ast.Subscription {
 			return &ended{result: schema.Execute(ctx, r, id)}

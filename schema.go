@@ -13,7 +13,8 @@ import (
 	"github.com/notifyql/notifyql/internal/pg"
 )
 
-// Schema is the GraphQL schema that a database's watched tables make.
+// Schema is the GraphQL schema that a database's watched tables make: the whole, of which a client whose roles let it not see some columns
+// has the part without them.
 type Schema struct {
 	SDL      string   // in the schema definition language
 	Problems []string // what could not be taken as it is, and what was done about it, a line each

@@ -288,7 +288,7 @@ func (s *Server) maybeReady() {
 	}
 }
 
-// SDL returns the present schema in the schema definition language; empty before the server is ready.
+// SDL returns the present schema, the whole, in the schema definition language; empty before the server is ready.
 func (s *Server) SDL() string {
 	if schema := s.schema.Load(); schema != nil {
 		return schema.SDL()

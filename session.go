@@ -172,7 +172,7 @@ func (v *session) check() {
 		return // Refresh has set the timer
 	case err != nil:
 		v.end(forbidden(reasonRefused))
-	case !same(&v.c.Identity, &id):
+	case !v.s.same(&v.c.Identity, &id):
 		v.end(forbidden(reasonChanged))
 	default:
 		v.become(id)
@@ -193,7 +193,7 @@ func (v *session) Refresh(ctx context.Context, payload []byte) (asked bool, err 
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if !same(&v.c.Identity, &id) {
+	if !v.s.same(&v.c.Identity, &id) {
 		return true, forbidden(reasonChanged)
 	}
 	v.init = slices.Clone(payload)
@@ -212,15 +212,15 @@ func (v *session) become(id Identity) {
 	}
 }
 
-// same reports whether two identities may do and see the same. Their claims may differ, as they do from token to token.
-func same(a, b *Identity) bool {
+// same reports whether two identities may do and see the same. Claims that no policy asks for may differ, as they do from token to token.
+func (s *Server) same(a, b *Identity) bool {
 	equal := func(a, b []string) bool {
 		a, b = slices.Clone(a), slices.Clone(b)
 		slices.Sort(a)
 		slices.Sort(b)
 		return slices.Equal(slices.Compact(a), slices.Compact(b))
 	}
-	return a.UserID == b.UserID && equal(a.Tenants, b.Tenants) && equal(a.Roles, b.Roles)
+	return a.UserID == b.UserID && equal(a.Tenants, b.Tenants) && equal(a.Roles, b.Roles) && s.schema.Load().SameRows(a, b)
 }
 
 // Ended implements ws.Ender.

@@ -21,7 +21,25 @@ type Table struct {
 	FieldName    string   // asked for in watch; empty: from the name
 	Columns      []Column // by attribute number; excluded ones are left out
 	Key          []string // names of the primary key's columns, in key order; nil: no primary key
+	Policies     []Policy // who sees which rows and columns, beyond the tenants; all of them hold
 }
+
+// Policy limits who sees a table's rows, or one of its columns.
+type Policy struct {
+	Kind   PolicyKind
+	Column int16    // the column's number; of a RowPolicy zero, if it is gone: then only who bypasses the policy sees rows
+	Claim  string   // of a RowPolicy: the claim that has the column's value; empty: the user's id
+	Roles  []string // that see all rows; or, of a ColumnPolicy, the only ones that see the column
+}
+
+// PolicyKind tells what a Policy is about.
+type PolicyKind byte
+
+// The kinds of policies.
+const (
+	RowPolicy    PolicyKind = 'r' // rows whose column has a value of the identity's
+	ColumnPolicy PolicyKind = 'c'
+)
 
 // Column is a column that subscribers can see.
 type Column struct {

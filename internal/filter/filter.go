@@ -110,6 +110,9 @@ func (p *Predicate) Key() string {
 // Always reports whether the predicate is true for every row, whatever is in it.
 func (p *Predicate) Always() bool { return p.kind == and && len(p.kids) == 0 }
 
+// Never reports whether the predicate is true for no row, whatever is in it.
+func (p *Predicate) Never() bool { return p.kind == or && len(p.kids) == 0 }
+
 // Eval answers the predicate for a row.
 func (p *Predicate) Eval(row *change.Row) Truth {
 	switch p.kind {

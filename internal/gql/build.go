@@ -12,7 +12,7 @@ import (
 	"github.com/notifyql/notifyql/internal/catalog"
 )
 
-// Schema is what clients see of one catalog.
+// Schema is what clients see of one catalog: the whole, from which what an identity asks for is answered by what it may see of it.
 type Schema struct {
 	ast     *ast.Schema
 	sdl     string
@@ -20,6 +20,7 @@ type Schema struct {
 	customs map[string]*custom // by subscription field
 	options Options
 	cache   documents
+	family  *family
 }
 
 // builder collects a schema's parts.
@@ -28,6 +29,8 @@ type builder struct {
 	tables       []*table
 	enums        map[string]*enum
 	used         map[string]bool // types that are written only if they are
+	hidden       map[columnID]bool
+	hiding       bool // the column at hand is hidden: it takes its names, so that others have theirs in each schema, and uses no type
 	enumOrder    []*enum
 	problems     []Problem
 	sdl          strings.Builder
@@ -46,7 +49,20 @@ func Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, error) {
 
 // Build is the function Build, with settings.
 func (o Options) Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, error) {
-	b := &builder{types: namer{}, roots: namer{channelField: true}, enums: map[string]*enum{}, used: map[string]bool{}}
+	s, problems, err := o.build(c, fields, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.family = &family{whole: s, restricted: restrictions(c), build: func(hidden map[columnID]bool) (*Schema, error) {
+		variant, _, err := o.build(c, fields, hidden)
+		return variant, err
+	}}
+	return s, problems, nil
+}
+
+// build makes a schema without the columns that are hidden.
+func (o Options) build(c catalog.Catalog, fields []Field, hidden map[columnID]bool) (*Schema, []Problem, error) {
+	b := &builder{types: namer{}, roots: namer{channelField: true}, enums: map[string]*enum{}, used: map[string]bool{}, hidden: hidden}
 	s := &Schema{tables: map[string]*table{}, customs: map[string]*custom{channelField: {name: channelField}}, options: o}
 	s.options.Limits = o.Limits.withDefaults()
 	s.cache.limit = s.options.Limits.Documents
@@ -94,5 +110,5 @@ func (o Options) Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, e
 	return s, b.problems, nil
 }
 
-// SDL is the schema as text: types by name, each with its description.
+// SDL is the whole schema as text: types by name, each with its description.
 func (s *Schema) SDL() string { return s.sdl }

@@ -34,18 +34,18 @@ func (p *Plan) changeFields(sels []*selection) []changeField {
 				row := rowField{selection: r, column: -1}
 				if i, ok := p.table.byName[r.name]; ok {
 					row.column = i
-					p.uses[i] = true
+					p.uses[p.table.columns[i].info.Number] = true
 				}
 				f.rows = append(f.rows, row)
 			}
 		case "key", "oldKey":
 			p.usesKey = true
 			for _, i := range p.table.key {
-				p.uses[i] = true
+				p.uses[p.table.columns[i].info.Number] = true
 			}
 		case "changedFields":
 			for i := range p.table.columns {
-				p.uses[i] = true
+				p.uses[p.table.columns[i].info.Number] = true
 			}
 		}
 	}

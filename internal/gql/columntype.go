@@ -36,7 +36,14 @@ func (b *builder) typeOf(c *column, t *catalog.Type, full string) {
 			c.where = "NullWhere"
 		}
 	}
-	b.used[c.where] = true
+	b.use(c.where)
+}
+
+// use notes that a column has need of a type, unless the column is hidden.
+func (b *builder) use(name string) {
+	if !b.hiding {
+		b.used[name] = true
+	}
 }
 
 // asNumber shows whole and decimal numbers as JSON numbers, which JavaScript may round.
@@ -65,7 +72,7 @@ func (b *builder) rangeOf(c *column, bounds *catalog.Type, full string) {
 	if boundsCompared(filter.ClassOf(bounds)) {
 		c.where = elem.typ + "RangeWhere"
 	}
-	b.used[c.object] = true
+	b.use(c.object)
 }
 
 // boundsCompared reports whether a value can be looked for in a range: text has an order of its own there.

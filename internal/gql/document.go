@@ -7,6 +7,7 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/parser"
 
+	"github.com/notifyql/notifyql/internal/auth"
 	"github.com/notifyql/notifyql/internal/gql/validate"
 )
 
@@ -135,12 +136,16 @@ func operation(doc *ast.QueryDocument, name string) (*ast.OperationDefinition, *
 	return nil, newError(codeOperation, nil, "Must provide operation name if query contains multiple operations.")
 }
 
-// OperationKind tells what a request asks for: a query to Execute, a subscription to Subscribe, or errors as a JSON array.
-func (s *Schema) OperationKind(r Request) (kind ast.Operation, errs []byte) {
+// OperationKind tells what an identity's request asks for: a query to Execute, a subscription to Subscribe, or errors as a JSON array.
+func (s *Schema) OperationKind(r Request, id *auth.Identity) (kind ast.Operation, errs []byte) {
 	var failed errorList
 	defer func() { errs = failed.json() }()
 	defer s.contain(&failed)
-	doc, failed := s.document(r)
+	seen, failed := s.as(id)
+	if failed != nil {
+		return "", failed.json()
+	}
+	doc, failed := seen.document(r)
 	if failed != nil {
 		return "", failed.json()
 	}

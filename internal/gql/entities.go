@@ -30,6 +30,7 @@ func (q query) entities(args map[string]any) any {
 		default:
 			if asked[t] == nil {
 				asked[t] = &lookup{query: q, table: t, wanted: map[string][]int{}}
+				asked[t].admits, _ = t.admits(q.id)
 			}
 			if err := asked[t].add(fields, i); err != nil {
 				out[i] = err
@@ -77,7 +78,8 @@ type lookup struct {
 	table  *table
 	wanted map[string][]int // places in the answer, by what finds the row
 	rows   []*filter.Predicate
-	values []filter.Value // of the key's first column
+	values []filter.Value    // of the key's first column
+	admits *filter.Predicate // what the table's policies let the identity see
 }
 
 // add asks for one row more.
@@ -123,6 +125,7 @@ func (l *lookup) condition() (*filter.Predicate, error) {
 	if len(l.table.key) == 1 {
 		asked = filter.In(l.table.columns[l.table.key[0]].filter, l.values)
 	}
+	asked = filter.And(asked, l.admits)
 	narrow := l.schema.options.Narrow
 	if narrow == nil {
 		return asked, nil
@@ -131,7 +134,7 @@ func (l *lookup) condition() (*filter.Predicate, error) {
 	if err != nil || given == nil {
 		return asked, err
 	}
-	hidden, err := l.schema.hidden(l.table, given, map[int]bool{})
+	hidden, err := l.schema.hidden(l.table, given, map[int16]bool{})
 	if err != nil {
 		return nil, err
 	}
@@ -188,6 +191,9 @@ func (l *lookup) put(out []any, image []byte) bool {
 	row := new(change.Row)
 	if row.Parse(image) != nil {
 		return false
+	}
+	if l.admits.Eval(row) != filter.True {
+		return true // not for this identity
 	}
 	fields := map[string]any{}
 	for _, k := range l.table.key {

@@ -21,7 +21,10 @@ func (s *Schema) Answer(ctx context.Context, r Request, id *auth.Identity) (resu
 	var failed errorList
 	func() {
 		defer s.contain(&failed)
-		result, failed = s.execute(ctx, r, id)
+		var seen *Schema
+		if seen, failed = s.as(id); failed == nil {
+			result, failed = seen.execute(ctx, r, id)
+		}
 	}()
 	if failed != nil {
 		return slices.Concat([]byte(`{"errors":`), failed.json(), []byte("}")), false

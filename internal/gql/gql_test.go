@@ -250,7 +250,7 @@ func TestOldKeyIsUsed(t *testing.T) {
 	t.Parallel()
 	s := build(t)
 	for _, field := range []string{"key", "oldKey"} {
-		if p := plan(t, s, `subscription { ordersChanged { `+field+` } }`, "", tenantA); !p.usesKey || !p.uses[0] {
+		if p := plan(t, s, `subscription { ordersChanged { `+field+` } }`, "", tenantA); !p.usesKey || !p.uses[1] {
 			t.Errorf("%s relies on nothing", field)
 		}
 	}

@@ -47,8 +47,9 @@ func (s *Schema) Narrow(p *Plan, where map[string]any) (*Plan, error) {
 	return &narrow, nil
 }
 
-// hidden compiles a filter that no document has, and notes the columns it relies on.
-func (s *Schema) hidden(t *table, given map[string]any, uses map[int]bool) (*filter.Predicate, error) {
+// hidden compiles a filter that no document has, over all columns, and notes those that it relies on.
+func (s *Schema) hidden(t *table, given map[string]any, uses map[int16]bool) (*filter.Predicate, error) {
+	s, t = s.family.whole, t.whole
 	text, err := json.Marshal(given)
 	if err != nil {
 		return nil, fmt.Errorf("the filter is not JSON: %w", err)

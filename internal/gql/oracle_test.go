@@ -138,7 +138,7 @@ func oracleCatalog() catalog.Catalog {
 // ours judges a case as the oracle does.
 func ours(t testing.TB, s *Schema, c oracleCase) verdict {
 	r := Request{Query: c.Query, OperationName: c.Operation, Variables: c.Variables}
-	kind, errs := s.OperationKind(r)
+	kind, errs := s.OperationKind(r, nil)
 	if errs == nil && kind != "subscription" {
 		var out struct {
 			Errors []json.RawMessage

@@ -20,9 +20,10 @@ type Plan struct {
 
 	// Of a table's field:
 	table   *table
+	admits  *filter.Predicate // what the table's policies let its identity see
 	where   *filter.Predicate
-	uses    map[int]bool // columns it relies on
-	usesKey bool         // and the primary key
+	uses    map[int16]bool // columns it relies on, by number
+	usesKey bool           // and the primary key
 	fields  []changeField
 	batch   []batchField // instead of fields: for whole transactions
 
@@ -47,6 +48,9 @@ func (p *Plan) Match(m *subs.Match) subs.Effect {
 		}
 		return subs.None
 	}
+	if p.admits.Never() {
+		return subs.None
+	}
 	if c.Op == change.Truncate {
 		return subs.Truncates
 	}
@@ -69,6 +73,9 @@ func (p *Plan) Match(m *subs.Match) subs.Effect {
 	case before == filter.Invalid || after == filter.Invalid:
 		return subs.Failed
 	case before == filter.True && after == filter.True:
+		if p.table.hides && p.table.unchanged(m.Old, m.New) {
+			return subs.None
+		}
 		return subs.Changes
 	case after == filter.True:
 		return subs.Enters
@@ -82,7 +89,14 @@ func (p *Plan) holds(row *change.Row) filter.Truth {
 	if !row.Ok() {
 		return filter.Invalid
 	}
-	return p.where.Eval(row)
+	// What where makes of a row is nothing to who may not see it, not even that it does not fit.
+	switch p.admits.Eval(row) {
+	case filter.True:
+		return p.where.Eval(row)
+	case filter.Invalid:
+		return filter.Invalid
+	}
+	return filter.False
 }
 
 // visible reports whether the identity may see what belongs to tenant, or to all.

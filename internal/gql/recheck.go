@@ -35,7 +35,7 @@ func (s *Schema) Recheck(plan subs.Plan) error {
 
 // difference says in a line what changed of that which the plan relies on; nothing: an empty line.
 func (p *Plan) difference(now *table) string {
-	was := p.table
+	was := p.table.whole
 	name := was.qualified()
 	switch {
 	case now == nil || now.info.Watch != was.info.Watch:
@@ -46,24 +46,38 @@ func (p *Plan) difference(now *table) string {
 		return fmt.Sprintf("the type of table %s is now called %s", name, now.name)
 	case now.info.Shared != was.info.Shared || now.info.TenantColumn != was.info.TenantColumn:
 		return fmt.Sprintf("table %s has another tenant column", name)
+	case now.policies != was.policies:
+		return fmt.Sprintf("table %s has other policies", name)
 	case p.usesKey && !slices.Equal(now.info.Key, was.info.Key):
 		return fmt.Sprintf("table %s has another primary key", name)
 	}
 	for i := range was.columns {
-		if !p.uses[i] {
+		c := &was.columns[i]
+		if !p.uses[c.info.Number] {
 			continue
 		}
-		c := &was.columns[i]
-		at := slices.IndexFunc(now.columns, func(n column) bool { return n.info.Number == c.info.Number })
-		if at < 0 {
-			return fmt.Sprintf("column %s of table %s is gone", c.info.Name, name)
+		why := c.difference(now, name)
+		if _, seen := p.table.byName[c.name]; !seen && why != "" { // OnSubscribe may filter by what the client may not know of
+			why = fmt.Sprintf("table %s is another one", name)
 		}
-		switch n := &now.columns[at]; {
-		case n.info.Name != c.info.Name || n.name != c.name:
-			return fmt.Sprintf("column %s of table %s is now called %s", c.info.Name, name, n.info.Name)
-		case !c.same(n):
-			return fmt.Sprintf("column %s of table %s has another type", c.info.Name, name)
+		if why != "" {
+			return why
 		}
+	}
+	return ""
+}
+
+// difference says what changed of a column of the table of that name.
+func (c *column) difference(now *table, name string) string {
+	at := slices.IndexFunc(now.columns, func(n column) bool { return n.info.Number == c.info.Number })
+	if at < 0 {
+		return fmt.Sprintf("column %s of table %s is gone", c.info.Name, name)
+	}
+	switch n := &now.columns[at]; {
+	case n.info.Name != c.info.Name || n.name != c.name:
+		return fmt.Sprintf("column %s of table %s is now called %s", c.info.Name, name, n.info.Name)
+	case !c.same(n):
+		return fmt.Sprintf("column %s of table %s has another type", c.info.Name, name)
 	}
 	return ""
 }

@@ -56,6 +56,15 @@ func TestRecheck(t *testing.T) {
 		{"not watched", plain, func(c *catalog.Catalog) { c.Tables = c.Tables[1:] }, "table public.orders is watched no more, or under another name; subscribe again"},
 		{"watched anew", plain, func(c *catalog.Catalog) { orders(c).Watch = 7 }, "table public.orders is watched no more, or under another name; subscribe again"},
 		{"another name", plain, func(c *catalog.Catalog) { orders(c).TypeName = "Purchase" }, "the type of table public.orders is now called Purchase; subscribe again"},
+		{"restricted", plain, func(c *catalog.Catalog) {
+			orders(c).Policies = []catalog.Policy{{Kind: catalog.RowPolicy, Column: 5}}
+		}, "table public.orders has other policies; subscribe again"},
+		{"a column restricted", plain, func(c *catalog.Catalog) {
+			orders(c).Policies = []catalog.Policy{{Kind: catalog.ColumnPolicy, Column: 5}}
+		}, "table public.orders has other policies; subscribe again"},
+		{"another table restricted", plain, func(c *catalog.Catalog) {
+			c.Tables[1].Policies = []catalog.Policy{{Kind: catalog.RowPolicy, Column: 2}}
+		}, ""},
 		{"a custom field", `subscription { priceChanged(symbol: "x") { symbol } }`, drop("note"), ""},
 	} {
 		p := plan(t, build(t, price()), c.query, "", tenantA)

@@ -48,6 +48,9 @@ func baseSDL() string {
 // write writes the types of all tables.
 func (b *builder) write() {
 	for _, e := range b.enumOrder {
+		if !e.used {
+			continue
+		}
 		fmt.Fprintf(&b.sdl, "\nenum %s {\n", e.name)
 		for _, label := range e.typ.Labels {
 			name := e.names[label]

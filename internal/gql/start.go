@@ -8,6 +8,7 @@ import (
 
 	"github.com/notifyql/notifyql/internal/auth"
 	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/filter"
 	"github.com/notifyql/notifyql/internal/subs"
 )
 
@@ -29,8 +30,8 @@ func (p *Plan) Start(id *auth.Identity) subs.Start {
 	if id != nil {
 		q.Tenants = id.Tenants
 	}
-	if !p.where.Always() {
-		q.Where, q.Args = p.where.SQL(nil)
+	if rows := filter.And(p.admits, p.where); !rows.Always() {
+		q.Where, q.Args = rows.SQL(nil)
 	}
 	return subs.Start{Rows: q}
 }

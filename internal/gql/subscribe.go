@@ -13,12 +13,15 @@ import (
 	"github.com/notifyql/notifyql/internal/change"
 )
 
-// Subscribe compiles a subscription. If it cannot, errs is a JSON array of GraphQL errors, and the plan nil.
+// Subscribe compiles an identity's subscription. If it cannot, errs is a JSON array of GraphQL errors, and the plan nil.
 func (s *Schema) Subscribe(r Request, id *auth.Identity) (p *Plan, errs []byte) {
 	var failed errorList
 	func() {
 		defer s.contain(&failed)
-		p, failed = s.subscribe(r, id)
+		var seen *Schema
+		if seen, failed = s.as(id); failed == nil {
+			p, failed = seen.subscribe(r, id)
+		}
 	}()
 	if failed != nil {
 		return nil, failed.json()
@@ -61,7 +64,7 @@ func (s *Schema) subscribe(r Request, id *auth.Identity) (*Plan, errorList) {
 		}
 		return nil, oneError(codeValidation, pos, "A subscription must select exactly one top level field.")
 	}
-	p := &Plan{root: root[0], field: root[0].name, uses: map[int]bool{}}
+	p := &Plan{root: root[0], field: root[0].name, uses: map[int16]bool{}}
 	p.prefix = append([]byte(`{"data":{`), p.root.prefix...)
 	if c := s.customs[p.field]; c != nil {
 		if err := s.planCustom(p, c, id); err != nil {
@@ -73,7 +76,7 @@ func (s *Schema) subscribe(r Request, id *auth.Identity) (*Plan, errorList) {
 	if t == nil {
 		return nil, oneError(codeValidation, p.root.pos, "Subscription must not select the introspection field %q.", p.field)
 	}
-	if err := s.planTable(p, t); err != nil {
+	if err := s.planTable(p, t, id); err != nil {
 		return nil, errorList{err}
 	}
 	return p, nil
@@ -99,7 +102,11 @@ func (s *Schema) rootSelections(op *ast.OperationDefinition, variables []byte) (
 	return sels, nil
 }
 
-func (s *Schema) planTable(p *Plan, t *table) *gqlError {
+func (s *Schema) planTable(p *Plan, t *table, id *auth.Identity) *gqlError {
+	var why error
+	if p.admits, why = t.admits(id); why != nil {
+		s.log().Info("a subscription sees no rows", "table", t.qualified(), "reason", why)
+	}
 	p.table = t
 	p.topics = []change.Topic{{Watch: t.info.Watch}}
 	w := where{table: t, limits: s.options.Limits, uses: p.uses}
@@ -125,6 +132,8 @@ func (p *Plan) tableKey() string {
 	var key strings.Builder
 	fmt.Fprintf(&key, "%t ", p.batch != nil)
 	key.WriteString(p.table.signature)
+	key.WriteByte('\n')
+	key.WriteString(p.admits.Key())
 	key.WriteByte('\n')
 	key.WriteString(p.where.Key())
 	key.WriteByte('\n')

@@ -17,7 +17,11 @@ type table struct {
 	columns   []column
 	byName    map[string]int // columns by GraphQL name
 	key       []int          // the primary key's columns
+	rows      []rowPolicy    // who sees which rows, beyond the tenants: all of them must let a row through
+	whole     *table         // the table with all its columns: itself, but for who may not see some
+	hides     bool           // some columns are hidden
 	signature string         // changes with all that a compiled plan relies on
+	policies  string         // the part of it that policies are
 }
 
 // column is a column as the schema has it.
@@ -39,6 +43,7 @@ type enum struct {
 	name   string
 	names  map[string]string // by label
 	labels map[string]string // by name
+	used   bool              // by a column that is not hidden
 }
 
 // typeNames are the names that a table takes, those of later additions included, so that none changes when they come.
@@ -54,6 +59,7 @@ func fieldNames(field string) []string {
 func (b *builder) addTable(info catalog.Table) {
 	full := info.Schema + "." + info.Name
 	t := &table{info: info, byName: map[string]int{}}
+	t.whole = t
 
 	base := info.Name
 	if info.Schema != "public" {
@@ -84,6 +90,7 @@ func (b *builder) addTable(info catalog.Table) {
 	}
 
 	b.addColumns(t, full)
+	b.addPolicies(t, full)
 	if len(t.columns) == 0 {
 		b.problem(full, "", "has no column that subscribers may see; it is left out")
 		return
@@ -96,6 +103,7 @@ func (b *builder) addColumns(t *table, full string) {
 	names := namer{"and": true, "or": true, "not": true}
 	numbers := parseTags(t.info.Comment).numbers
 	for i, info := range t.info.Columns {
+		b.hiding = b.hidden[columnID{t.info.Watch, info.Number}]
 		want := camel(info.Name)
 		c := column{info: info, nonNull: info.NotNull, filter: filter.NewColumn(info.Name, i, info.Type)}
 		c.name = names.free(want, itself)
@@ -106,9 +114,13 @@ func (b *builder) addColumns(t *table, full string) {
 		if numbers || parseTags(info.Comment).numbers {
 			c.asNumber()
 		}
+		if b.hiding {
+			continue
+		}
 		t.byName[c.name] = len(t.columns)
 		t.columns = append(t.columns, c)
 	}
+	b.hiding = false
 	for _, k := range t.info.Key {
 		found := false
 		for i := range t.columns {
@@ -128,6 +140,7 @@ func (b *builder) addColumns(t *table, full string) {
 func (b *builder) enumOf(t *catalog.Type, full string) *enum {
 	id := t.Schema + "." + t.Name
 	if e := b.enums[id]; e != nil {
+		e.used = e.used || !b.hiding
 		return e
 	}
 	base := t.Name
@@ -135,7 +148,7 @@ func (b *builder) enumOf(t *catalog.Type, full string) *enum {
 		base = t.Schema + "_" + base
 	}
 	want := pascal(base)
-	e := &enum{typ: t, names: map[string]string{}, labels: map[string]string{}}
+	e := &enum{typ: t, names: map[string]string{}, labels: map[string]string{}, used: !b.hiding}
 	e.name = b.types.free(want, func(s string) []string {
 		return append(comparedNames(s), s)
 	})
@@ -183,12 +196,28 @@ func (t *table) complaint(c *column, code string) string {
 // sign sums up what plans of this table rely on.
 func (t *table) sign() {
 	var s strings.Builder
+	for _, p := range t.info.Policies {
+		fmt.Fprintf(&s, "%c %d %q %q", p.Kind, p.Column, p.Claim, p.Roles)
+		for _, c := range t.info.Columns {
+			if c.Number == p.Column && p.Kind == catalog.RowPolicy {
+				fmt.Fprintf(&s, " %q%s", c.Name, typeText(c.Type))
+			}
+		}
+		s.WriteByte('\n')
+	}
+	t.policies = s.String()
 	fmt.Fprintf(&s, "%d %t %q %q %q", t.info.Watch, t.info.Shared, t.info.TenantColumn, t.name, t.info.Key)
 	for _, c := range t.columns {
-		fmt.Fprintf(&s, "\n%d %q %q %s %t", c.info.Number, c.info.Name, c.name, c.typ, c.nonNull)
-		for ty := c.info.Type; ty != nil; ty = ty.Elem {
-			fmt.Fprintf(&s, " %q.%q %c %q", ty.Schema, ty.Name, ty.Kind, ty.Labels)
-		}
+		fmt.Fprintf(&s, "\n%d %q %q %s %t%s", c.info.Number, c.info.Name, c.name, c.typ, c.nonNull, typeText(c.info.Type))
 	}
 	t.signature = s.String()
+}
+
+// typeText is a type with all that it is made of.
+func typeText(t *catalog.Type) string {
+	var s strings.Builder
+	for ; t != nil; t = t.Elem {
+		fmt.Fprintf(&s, " %q.%q %c %q", t.Schema, t.Name, t.Kind, t.Labels)
+	}
+	return s.String()
 }

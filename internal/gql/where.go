@@ -10,8 +10,8 @@ import (
 type where struct {
 	table  *table
 	limits Limits
-	count  int          // comparisons so far
-	uses   map[int]bool // columns
+	count  int            // comparisons so far
+	uses   map[int16]bool // columns, by number
 }
 
 // predicate compiles a coerced Where object. Nil selects every row.
@@ -37,7 +37,7 @@ func (w *where) predicate(v any, depth int) (*filter.Predicate, *badInput) {
 		if bad != nil {
 			return nil, within(c.name, bad)
 		}
-		w.uses[i] = true
+		w.uses[c.info.Number] = true
 		all = append(all, p...)
 	}
 	return filter.And(all...), nil

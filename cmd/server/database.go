@@ -125,7 +125,13 @@ func (p *program) tables(ctx context.Context, args []string) error {
 	if _, err := p.parse(fs, args, 0); err != nil {
 		return err
 	}
-	if err := p.listTables(ctx, s.databaseURL); err != nil {
+	err := withConn(ctx, s.databaseURL, func(conn *pgx.Conn) error {
+		if err := p.list(ctx, conn, "", `select * from notifyql.watched order by 1`); err != nil {
+			return err
+		}
+		return p.list(ctx, conn, "\nWho sees which rows and columns:\n", `select * from notifyql.restricted order by tbl::text, kind, column_name`)
+	})
+	if err != nil {
 		return err
 	}
 	schema, err := notifyql.ReadSchema(ctx, notifyql.Config{DatabaseURL: s.databaseURL})
@@ -138,33 +144,35 @@ func (p *program) tables(ctx context.Context, args []string) error {
 	return err
 }
 
-func (p *program) listTables(ctx context.Context, url string) error {
-	return withConn(ctx, url, func(conn *pgx.Conn) error {
-		rows, err := conn.Query(ctx, `select * from notifyql.watched order by 1`)
+// list prints what a query finds as a table, and the title before it if there is something.
+func (p *program) list(ctx context.Context, conn *pgx.Conn, title, query string) error {
+	rows, err := conn.Query(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	w := tabwriter.NewWriter(p.stdout, 0, 4, 2, ' ', 0)
+	for n := 0; rows.Next(); n++ {
+		vs, err := rows.Values()
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
-		w := tabwriter.NewWriter(p.stdout, 0, 4, 2, ' ', 0)
-		for i, f := range rows.FieldDescriptions() {
-			fmt.Fprint(w, map[bool]string{true: "\t"}[i > 0], f.Name)
-		}
-		fmt.Fprintln(w)
-		for rows.Next() {
-			vs, err := rows.Values()
-			if err != nil {
-				return err
-			}
-			for i, v := range vs {
-				if v == nil {
-					v = ""
-				}
-				fmt.Fprint(w, map[bool]string{true: "\t"}[i > 0], v)
+		if n == 0 {
+			fmt.Fprint(w, title)
+			for i, f := range rows.FieldDescriptions() {
+				fmt.Fprint(w, map[bool]string{true: "\t"}[i > 0], f.Name)
 			}
 			fmt.Fprintln(w)
 		}
-		return errors.Join(rows.Err(), w.Flush())
-	})
+		for i, v := range vs {
+			if v == nil {
+				v = ""
+			}
+			fmt.Fprint(w, map[bool]string{true: "\t"}[i > 0], v)
+		}
+		fmt.Fprintln(w)
+	}
+	return errors.Join(rows.Err(), w.Flush())
 }
 
 // explain says in one line why there is no connection; other errors have been put into words already.

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/notifyql/notifyql"
 )
@@ -39,12 +40,25 @@ func (p *program) tail(ctx context.Context, args []string) error {
 		return nil
 	})
 	user := fs.String("user", "", "the user to be")
+	var roles []string
+	fs.Func("role", "a role to have; may be given several times", func(s string) error {
+		roles = append(roles, s)
+		return nil
+	})
+	claims := fs.String("claims", "", "the claims to have, as a JSON object")
 	variables := fs.String("variables", "", "variables as a JSON object")
 	operation := fs.String("operation", "", "the operation's name, if the document has several")
 	return p.inProcess(ctx, fs, args, func(ctx context.Context, srv *notifyql.Server, document string) error {
 		r := notifyql.Request{
 			Query: document, OperationName: *operation,
-			Identity: notifyql.Identity{UserID: *user, Tenants: tenants},
+			Identity: notifyql.Identity{UserID: *user, Tenants: tenants, Roles: roles},
+		}
+		if *claims != "" {
+			d := json.NewDecoder(strings.NewReader(*claims))
+			d.UseNumber() // as from a token
+			if err := d.Decode(&r.Identity.Claims); err != nil {
+				return fmt.Errorf("--claims is not a JSON object: %w", err)
+			}
 		}
 		if *variables != "" {
 			if err := json.Unmarshal([]byte(*variables), &r.Variables); err != nil {

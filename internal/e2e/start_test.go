@@ -132,6 +132,13 @@ func TestCommands(t *testing.T) {
 	if out := mustRun(t, db.URL, "tables"); !strings.Contains(out, "orders") {
 		t.Errorf("tables said %q", out)
 	}
+	db.Exec(t, `select notifyql.restrict('orders', 'status', 'may.see'), notifyql.restrict('orders', 'tenant_id', bypass => '{boss}')`)
+	if out := mustRun(t, db.URL, "tables"); strings.Count(out, "in force") != 2 || !strings.Contains(out, "may.see") {
+		t.Errorf("tables said %q", out)
+	}
+	if out, err := run(t, db.URL, "tail", "--claims", "7", "subscription { ordersChanged { kind } }"); err == nil || !strings.Contains(out, "--claims is not a JSON object") {
+		t.Errorf("tail said %q (%v)", out, err)
+	}
 	if out := mustRun(t, db.URL, "schema"); !strings.Contains(out, "ordersChanged") {
 		t.Errorf("schema said %q", out)
 	}
@@ -139,11 +146,11 @@ func TestCommands(t *testing.T) {
 		t.Errorf("sql said %q", out)
 	}
 
-	tail := launch(t, "", []string{"DATABASE_URL=" + db.URL}, binary(t), "tail", "--tenant", "acme", `subscription { ordersChanged { new { id } } }`)
+	tail := launch(t, "", []string{"DATABASE_URL=" + db.URL}, binary(t), "tail", "--tenant", "acme", "--role", "boss", "--claims", `{"may":{"see":"open"}}`, `subscription { ordersChanged { new { id } } }`)
 	eventually(t, "the tail to listen", func() bool {
 		var n int
 		err := db.Pool(t).QueryRow(t.Context(), `
-			with written as (insert into orders select coalesce(max(id), 0) + 1, 'acme' from orders returning 1)
+			with written as (insert into orders select coalesce(max(id), 0) + 1, 'acme', 'open' from orders returning 1)
 			select count(*) from written`).Scan(&n)
 		return err == nil && len(tail.lines) > 0
 	})

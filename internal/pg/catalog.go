@@ -3,6 +3,7 @@ package pg
 import (
 	"context"
 	_ "embed" // the queries are files
+	"fmt"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -17,6 +18,8 @@ var (
 	catalogColumns string
 	//go:embed catalog_types.sql
 	catalogTypes string
+	//go:embed catalog_policies.sql
+	catalogPolicies string
 	//go:embed catalog_version.sql
 	catalogVersion string
 )
@@ -43,6 +46,7 @@ func readCatalog(ctx context.Context, pool *pgxpool.Pool) (c catalog.Catalog, ve
 		c, err = scanTables(rows, types)
 		return err
 	})
+	batch.Queue(catalogPolicies).Query(func(rows pgx.Rows) error { return scanPolicies(rows, c.Tables) })
 	batch.Queue("commit")
 	if err := pool.SendBatch(ctx, &batch).Close(); err != nil {
 		return catalog.Catalog{}, "", err
@@ -123,4 +127,30 @@ func scanTables(rows pgx.Rows, types map[uint32]*catalog.Type) (c catalog.Catalo
 		}
 	}
 	return c, rows.Err()
+}
+
+// scanPolicies reads the policies into their tables, which ascend by Watch. One of a kind that is not known lets nobody through.
+func scanPolicies(rows pgx.Rows, tables []catalog.Table) error {
+	for rows.Next() {
+		var watch int32
+		var kind string
+		var p catalog.Policy
+		if err := rows.Scan(&watch, &kind, &p.Column, &p.Claim, &p.Roles); err != nil {
+			return err
+		}
+		switch kind {
+		case "row":
+			p.Kind = catalog.RowPolicy
+		case "column":
+			p.Kind = catalog.ColumnPolicy
+		default:
+			p = catalog.Policy{Kind: catalog.RowPolicy}
+		}
+		at, ok := slices.BinarySearchFunc(tables, change.WatchID(watch), func(t catalog.Table, w change.WatchID) int { return int(t.Watch) - int(w) })
+		if !ok {
+			return fmt.Errorf("a policy of table %d, which is not among the watched tables", watch)
+		}
+		tables[at].Policies = append(tables[at].Policies, p)
+	}
+	return rows.Err()
 }

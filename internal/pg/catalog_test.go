@@ -105,6 +105,9 @@ func tableText(table catalog.Table) string {
 		words = append(words, fmt.Sprintf("%q", table.Comment))
 	}
 	words = append(words, fmt.Sprint(table.Key))
+	for _, p := range table.Policies {
+		words = append(words, fmt.Sprintf("<%c %d %s %v>", p.Kind, p.Column, p.Claim, p.Roles))
+	}
 	for _, c := range table.Columns {
 		words = append(words, fmt.Sprint(c.Number), c.Name, typeText(c.Type))
 		if c.NotNull {
@@ -161,6 +164,16 @@ func TestCatalogIsFollowed(t *testing.T) {
 		{"alter type mood rename to temper", "e:public.temper(sad ok happy)"},
 		{"alter table orders drop constraint orders_pkey", "[]"},
 		{"alter table orders drop column total", "3 mood e:public.temper(sad ok happy)"},
+		{"select notifyql.restrict('orders', 'mood', 'moods', '{admin}')", "<r 3 moods [admin]> 1 id"},
+		{"select notifyql.restrict_column('orders', 'mood', '{a,b}')", "<c 3  [a b]> <r 3 moods [admin]>"},
+		{"select notifyql.unrestrict('orders', 'mood')", "[] <c 3  [a b]> 1 id"},
+		{"alter table orders drop mood, add mood text", "[] <c 5  [a b]> 1 id"}, // the column of that name
+		{"alter table orders rename mood to temper", "[] 1 id"},
+		{"alter table orders drop temper; select notifyql.unrestrict_column('orders', 'mood'), notifyql.restrict('orders', 'id', bypass => '{admin}')", "[] <r 1  [admin]> 1 id"},
+		{"begin; set local session_replication_role = replica; update notifyql.policy set rel_oid = 1; commit", "[] <r 0  []> 1 id"}, // as in a restored dump
+		{"select notifyql.restrict('orders', 'id')", "[] <r 1  []> 1 id"},
+		{"alter table orders rename id to nr", "[] <r 1  []> 1 nr"},
+		{"alter table orders add id int, drop nr", "[] <r 0  []> 2 tenant_id"}, // nobody sees rows
 		{"alter table orders rename to sales", "sales: tenant_id"},
 		{"alter table sales rename column tenant_id to customer", `sales: "sold" []`}, // nobody's now
 		{"alter table sales rename column customer to tenant_id", "sales: tenant_id"},

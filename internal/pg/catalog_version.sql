@@ -15,6 +15,8 @@ from (
 	union all
 	select 'key', i.indexrelid::text, i.xmin::text
 	from notifyql.watch w join pg_catalog.pg_index i on i.indrelid = w.rel and i.indisprimary
+	union all -- for catalog_policies.sql
+	select 'policy', p.rel::oid || p.kind || p.attnum, p.xmin::text from notifyql.policy p
 	union all
 	select 'comment', d.objoid || '.' || d.objsubid, d.xmin::text
 	from notifyql.watch w join pg_catalog.pg_description d on d.objoid = w.rel and d.classoid = 'pg_catalog.pg_class'::regclass

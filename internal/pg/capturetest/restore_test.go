@@ -108,6 +108,7 @@ func TestDumpAndRestore(t *testing.T) {
 	srv, pgDump, pgRestore := dumped(t)
 	source := pgtest.NewOn(t, srv)
 	source.Exec(t, application)
+	source.Exec(t, `select notifyql.restrict('orders', 'x', bypass => '{admin}')`)
 	dump := func(args ...string) string {
 		t.Helper()
 		file := filepath.Join(t.TempDir(), "dump")
@@ -122,7 +123,11 @@ func TestDumpAndRestore(t *testing.T) {
 			t.Error(out)
 		}
 		want(t, lines(t, db, `select distinct state from notifyql.watched`), "the database was restored: watch the table again")
+		want(t, lines(t, db, `select tbl || ' ' || state from notifyql.restricted`), "orders the database was restored, and nobody sees the rows: restrict the table again")
 		restored(t, db, true)
+		want(t, lines(t, db, `select tbl || ' ' || state from notifyql.restricted`), "orders the database was restored, and nobody sees the rows: restrict the table again")
+		db.Exec(t, `select notifyql.restrict('orders', 'x', 'claim')`)
+		want(t, lines(t, db, `select tbl || ' ' || state from notifyql.restricted`), "orders in force")
 		want(t, lines(t, db, `select tbl::text || ' ' || (id > 2) from notifyql.watched order by 1`), "orders true\nparts true")
 		want(t, lines(t, db, `select distinct state from notifyql.watched`), "watched")
 		if err := migrate.Down(t.Context(), db.URL, func(string) {}); err != nil {

@@ -62,7 +62,7 @@ select current_user,
        coalesce((select bool_and(has_table_privilege(c.oid, 'select') and has_schema_privilege(n.oid, 'usage'))
                    from pg_class c join pg_namespace n on n.oid = c.relnamespace
                   where n.nspname = 'notifyql'
-                    and c.relname in ('change', 'secret', 'setting', 'watch', 'migrations')), false)`
+                    and c.relname in ('change', 'secret', 'setting', 'watch', 'policy', 'migrations')), false)`
 	selectVersions = `
 select (select coalesce(max(version), 0) from notifyql.migrations), (select min_schema from notifyql.setting)`
 )

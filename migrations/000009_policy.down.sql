@@ -1,0 +1,14 @@
+drop view notifyql.restricted;
+drop function notifyql.unrestrict_column(regclass, name);
+drop function notifyql.restrict_column(regclass, name, text[]);
+drop function notifyql.unrestrict(regclass, name);
+drop function notifyql.restrict(regclass, name, text, text[]);
+drop function notifyql.drop_policy(regclass, text, name);
+drop function notifyql.declare_policy(regclass, text, name, text, text[]);
+drop table notifyql.policy;
+drop function notifyql.policy_changed();
+drop function notifyql.check_policy();
+drop function notifyql.comparable(oid);
+drop function notifyql.policy_column(regclass, oid, smallint, name);
+drop function notifyql.policy_table(regclass, text);
+update notifyql.setting set min_schema = 1;

@@ -365,7 +365,7 @@ func TestAttacks(t *testing.T) {
 		defer conn.CloseNow()
 		a := &attacker{t, conn, &got}
 		a.send(initWith(good))
-		a.send(`{"type":"ping","payload":{"x":"` + strings.Repeat("x", 64<<20) + `"}}`) // some KB on the wire
+		a.send(`{"type":"ping","payload":{"x":"` + strings.Repeat("x", 16<<20) + `"}}`) // 16 KB on the wire
 		return a.answer()
 	})
 	refused("before the acknowledgement", "close 4401", func(t *testing.T) string {

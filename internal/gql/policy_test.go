@@ -14,6 +14,7 @@ import (
 	"github.com/notifyql/notifyql/internal/auth"
 	"github.com/notifyql/notifyql/internal/catalog"
 	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/filter"
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
 	"github.com/notifyql/notifyql/internal/subs"
 )
@@ -188,6 +189,29 @@ func TestPoliciesAreWhatSelectSees(t *testing.T) {
 	t.Logf("rows seen without a policy: %d, by one: %d, not seen: %d", all, some, none)
 	if all == 0 || some == 0 || none == 0 {
 		t.Errorf("rows seen without a policy: %d, by one: %d, not seen: %d", all, some, none)
+	}
+}
+
+// A value is what Postgres writes, and nothing else that it would read as that.
+func TestValuesOfPolicies(t *testing.T) {
+	t.Parallel()
+	for _, k := range restrictedKinds {
+		p := rowPolicy{column: filter.NewColumn(k.name, 0, k.typ)}
+		for _, text := range k.values {
+			if _, fits := p.value(text); !fits && text != "" && text != " " {
+				t.Errorf("%s: %q does not fit", k.sql, text)
+			}
+		}
+		for _, text := range k.others {
+			if _, fits := p.value(text); fits {
+				t.Errorf("%s: %q fits", k.sql, text)
+			}
+		}
+	}
+	for _, given := range []any{nil, 1.5, float64(1 << 53), json.Number("1.0"), json.Number("1e3"), []any{}, map[string]any{}, [1]int{}} {
+		if text, ok := textOf(given); ok {
+			t.Errorf("%v has the text %s", given, text)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/notifyql/notifyql"
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
@@ -70,9 +71,13 @@ func TestWhoSeesWhat(t *testing.T) {
 			for _, v := range viewers {
 				d.set(v.token, v.id)
 			}
+			d.set("leaver", viewers[0].id)
+			late := viewers[0].id
+			late.ExpiresAt = time.Now().Add(-time.Second)
+			d.set("late", late)
 			var log locked
 			srv := run(t, notifyql.Config{
-				DatabaseURL: db.URL, Mode: c.mode, Federation: true, Auth: d.auth, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+				DatabaseURL: db.URL, Mode: c.mode, Federation: true, Auth: d.auth, Recheck: 50 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			})
 			eventually(t, "the mode", func() bool { return srv.Stats().Busy == (c.mode == notifyql.ModeBusy) && srv.Stats().Leader })
 			url := face(t, srv)
@@ -88,7 +93,17 @@ func TestWhoSeesWhat(t *testing.T) {
 				batches[i] = watch(t, srv, v.id, `notesBatch { changes `+shape(v.price)+` }`)
 				channels[i] = watch(t, srv, v.id, `channel(name: "c") { data }`)
 			}
+			leaver, stream := connect(t, url, `{"authToken":"leaver"}`), events(t, url, "X-Token", "leaver")
+			leaver.subscribe("1", `subscription { notesChanged { new { id } } }`)
+			leaver.settled()
 			db.Exec(t, theNotes, c.body)
+			leaver.want(`{"id":"1","type":"next","payload":{"data":{"notesChanged":{"new":{"id":1}}}}}`)
+			d.forget("leaver")
+			leaver.wantClose(4403, "Forbidden: the right was withdrawn")
+			stream.want(`event: next|data: {"errors":[{"message":"Forbidden: the right was withdrawn","extensions":{"code":"FORBIDDEN"}}]}`, `event: complete|data:`, ``)
+			for _, token := range []string{"leaver", "late"} {
+				refused(t, url, token)
+			}
 			for _, v := range viewers {
 				initial := watch(t, srv, v.id, `notesChanged(initial: true, orderBy: [{id: ASC}]) { kind new { id } }`)
 				if got := strings.ReplaceAll(initial.until("SYNCED"), "INITIAL ", ""); got != v.stand {
@@ -139,6 +154,31 @@ func TestWhoSeesWhat(t *testing.T) {
 				t.Error("a row is in the log, or among the errors")
 			}
 		})
+	}
+}
+
+// refused holds that a client whose right has ended, or was withdrawn, has no way in.
+func refused(t *testing.T, url, token string) {
+	t.Helper()
+	c := dial(t, url)
+	c.init(`{"authToken":"` + token + `"}`)
+	c.wantClose(4403, "Forbidden")
+	v := viewer{token: token}
+	if got := v.post(t, url, `{ __schema { types { name } } _entities(representations: [{__typename: \"Notes\", id: 1}]) { ... on Notes { id } } }`); strings.TrimSpace(got) != `{"errors":[{"extensions":{"code":"FORBIDDEN"},"message":"not authorized"}]}` {
+		t.Errorf("%s is answered %s", token, got)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(`{"query":"subscription { notesChanged(initial: true) { new { id } } }"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header = http.Header{"Content-Type": {"application/json"}, "Accept": {"text/event-stream"}, "X-Token": {token}}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusForbidden {
+		t.Errorf("%s is answered %s", token, resp.Status)
 	}
 }
 

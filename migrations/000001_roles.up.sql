@@ -2,6 +2,7 @@
 --   …_owner   owns everything in the schema and nothing else
 --   …_watch   its members may watch tables that they own
 --   …_image   converts rows to json, which may run users' code: it has no right to anything
+--   …_tenant  finds tenants through foreign keys: it may read the key and the tenant column of the tables that these refer to
 --   …_server  its members may run the server
 -- A role belongs to the whole cluster, so its name holds the database's oid. A copy of the database keeps the roles of
 -- its template: the schema's owner tells which they are, never the name.
@@ -14,20 +15,20 @@ declare
 begin
   for n in 1..1000 loop
     exit when not exists (select from pg_roles where starts_with(rolname, prefix || '_')
-                                                 and rolname ~ '_(owner|watch|image|server)$');
+                                                 and rolname ~ '_(owner|watch|image|tenant|server)$');
     prefix := format('%s_%s', base, n); -- the names are taken: by a copy of an earlier installation, say
   end loop;
 
-  foreach kind in array array['owner', 'watch', 'image', 'server'] loop
+  foreach kind in array array['owner', 'watch', 'image', 'tenant', 'server'] loop
     execute format('create role %I nologin', format('%s_%s', prefix, kind));
     execute format('grant usage on schema notifyql to %I', format('%s_%s', prefix, kind));
   end loop;
-  execute format('revoke usage on schema notifyql from %I', prefix || '_image');
+  execute format('revoke usage on schema notifyql from %I, %I', prefix || '_image', prefix || '_tenant');
   execute 'grant usage on schema notifyql to current_user';
 
   if not (select rolsuper from pg_roles where rolname = current_user) then
-    execute format('grant %I, %I to current_user', prefix || '_owner', prefix || '_image'); -- until the end of this transaction
-    perform set_config('notifyql.acting', format('%I, %I', prefix || '_owner', prefix || '_image'), true);
+    execute format('grant %I, %I, %I to current_user', prefix || '_owner', prefix || '_image', prefix || '_tenant'); -- until the end of this transaction
+    perform set_config('notifyql.acting', format('%I, %I, %I', prefix || '_owner', prefix || '_image', prefix || '_tenant'), true);
     execute format('grant %I, %I to current_user', prefix || '_watch', prefix || '_server'); -- to stay
   end if;
 
@@ -39,6 +40,8 @@ begin
     'members may call notifyql.watch for tables that they own');
   execute format('comment on role %I is %L', prefix || '_image',
     'converts rows for notifyql, without a right to anything');
+  execute format('comment on role %I is %L', prefix || '_tenant',
+    'finds tenants through foreign keys for notifyql');
   execute format('comment on role %I is %L', prefix || '_server',
     'members may run the notifyql server');
 

@@ -120,6 +120,7 @@ begin
   update notifyql.retention r set dropped = greatest(r.dropped, last), at = clock_timestamp() returning r.dropped into last;
   delete from notifyql.tick t where pg_snapshot_xmax(t.snapshot) <= last; -- from which nobody can read on
   delete from notifyql.torn t where t.xid <= last;
+  delete from notifyql.former f where f.xid <= last;
   perform set_config('synchronous_commit', 'local', true); -- a standby that does not answer must not prolong the lock
   outcome := 'emptied';
   detail := format('its newest change was of %s', look.newest);

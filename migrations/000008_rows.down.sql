@@ -1,6 +1,10 @@
 -- The right to read a table stays until the role goes, with the first migration.
 drop function notifyql.forbid_reading(regclass);
 drop function notifyql.let_read(regclass, smallint[]);
+drop function notifyql.let_find(regclass);
+drop function notifyql.found_by(regclass);
+drop function notifyql.leads_to(regclass);
+drop function notifyql.let_use(regclass, name[]);
 drop function notifyql.server_role();
 
 do $$

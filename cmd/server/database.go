@@ -71,6 +71,7 @@ func (p *program) migrate(ctx context.Context, args []string) error {
 func (p *program) watch(ctx context.Context, args []string) error {
 	fs := p.flags("watch", "TABLE")
 	tenant := fs.String("tenant", "tenant_id", "the column that says whose row it is")
+	via := fs.String("tenant-via", "", "the foreign key, or its column, to the row that has that column, where the table has not")
 	shared := fs.Bool("shared", false, "the table's rows belong to every tenant")
 	exclude := fs.String("exclude", "", "columns that never leave the database, separated by commas")
 	typeName := fs.String("type", "", "the GraphQL type's name (default: from the table's)")
@@ -85,8 +86,8 @@ func (p *program) watch(ctx context.Context, args []string) error {
 		}
 		_, err := conn.Exec(ctx, `
 			select notifyql.watch($1::text::regclass, tenant_column => $2, shared => $3, exclude => $4::text[]::name[],
-				type_name => nullif($5, ''), field_name => nullif($6, ''), ignore_rls => $7)`,
-			table, *tenant, *shared, columns, *typeName, *fieldName, *ignoreRLS)
+				type_name => nullif($5, ''), field_name => nullif($6, ''), ignore_rls => $7, tenant_via => nullif($8, '')::name)`,
+			table, *tenant, *shared, columns, *typeName, *fieldName, *ignoreRLS, *via)
 		if err == nil {
 			fmt.Fprintf(p.stdout, "%s is watched\n", table)
 		}

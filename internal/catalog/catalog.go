@@ -15,7 +15,7 @@ type Table struct {
 	OID          uint32
 	Schema, Name string
 	Comment      string
-	TenantColumn string // empty if Shared, or if the column is gone: then nobody sees its rows
+	TenantColumn string // or the way to it through a foreign key; empty if Shared, or if it is gone: then nobody sees its rows
 	Shared       bool
 	TypeName     string   // asked for in watch; empty: from the name
 	FieldName    string   // asked for in watch; empty: from the name

@@ -1,8 +1,11 @@
 -- A fingerprint of all that catalog.sql and catalog_types.sql read: whoever changes a row of a system catalog leaves the new
 -- row's xmin. Comments and the parts of types are looked up only where there are some.
-select count(*) || '-' || coalesce(sum(pg_catalog.hashtext(f.sort || f.oid || ' ' || f.xmin)), 0)
+select count(*) || '-' || coalesce(sum(pg_catalog.hashtext(f.sort || f.oid || ' ' || coalesce(f.xmin, ''))), 0)
 from (
 	select 'watch' as sort, w.id::text as oid, w.xmin::text as xmin from notifyql.watch w where w.confirmed
+	union all
+	select 'way', w.id::text, notifyql.path(w.rel, w.via, w.tenant_attnum)
+	from notifyql.watch w where (w.via).fk is not null
 	union all
 	select 'class', c.oid::text, c.relname || c.relnamespace
 	from notifyql.watch w join pg_catalog.pg_class c on c.oid = w.rel

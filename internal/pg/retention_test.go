@@ -141,6 +141,7 @@ func TestTurn(t *testing.T) {
 	last := r.log(6, "24 hours 1 second")
 	stays = append(stays, r.log(7, "40 hours")) // the newest, whatever its time
 
+	r.Exec(t, fmt.Sprintf("insert into notifyql.former select x, 1, 'k' from unnest('{%d,%d}'::xid8[]) x", first, last))
 	said := r.turned()
 	r.want(said, 0, "kept: it is written to now, or next")
 	r.want(said, 1, "kept: it is written to now, or next")
@@ -152,6 +153,9 @@ func TestTurn(t *testing.T) {
 	r.want(said, 7, "kept: it holds the newest change")
 	if r.dropped() != first {
 		t.Errorf("%d was dropped, %d is recorded", first, r.dropped())
+	}
+	if left := one[uint64](t, r.DB, `select xid from notifyql.former`); change.XID(left) != last { // what served a transaction goes with it
+		t.Errorf("of former, %d is left, want %d", left, last)
 	}
 	said = r.turned()
 	r.want(said, 2, "kept: its newest change is of ")

@@ -175,21 +175,32 @@ const tableIsSame = `
 	   and not exists (select from (select $1::oid as oid union select relid from pg_partition_tree($1::oid::regclass)) t
 	                     join pg_class c using (oid) where c.relkind = 'r' and c.relfilenode <> pg_relation_filenode(c.oid))`
 
-// hold locks the table: nobody alters it until the transaction ends.
+// hold locks the table, and the one that leads to its rows' tenants: nobody alters them until the transaction ends.
 func (r *rowsReader) hold(ctx context.Context) error {
 	t := &r.table
 	numbers, names := make([]int16, len(t.columns)), make([]string, len(t.columns))
 	for i, c := range t.columns {
 		numbers[i], names[i] = c.number, c.name
 	}
-	var same bool
+	altered := false
 	var batch pgx.Batch
-	batch.Queue("select from " + t.from() + " limit 0")
-	batch.Queue(tableIsSame, t.oid, t.quoted(), numbers, names).QueryRow(func(row pgx.Row) error { return row.Scan(&same) })
+	lock := func(from string, oid uint32, name string, numbers []int16, names []string) {
+		batch.Queue("select from " + from + " limit 0")
+		batch.Queue(tableIsSame, oid, name, numbers, names).QueryRow(func(row pgx.Row) error {
+			var same bool
+			err := row.Scan(&same)
+			altered = altered || !same
+			return err
+		})
+	}
+	lock(t.from(), t.oid, t.quoted(), numbers, names)
+	if v := t.via; v != nil {
+		lock(only(v.quoted(), v.partitioned), v.oid, v.quoted(), []int16{v.keyNumber, v.tenantNumber}, []string{v.key, t.tenant})
+	}
 	if err := r.conn.SendBatch(ctx, &batch).Close(); err != nil {
 		return err
 	}
-	if !same {
+	if altered {
 		return errAltered
 	}
 	return nil

@@ -26,8 +26,8 @@ type loggedChange struct {
 	old, new *string
 }
 
-// behind are the log's changes that a cursor leaves, by what a snapshot is.
-func behind(t testing.TB, db *pgtest.DB, at change.Cursor, watch change.WatchID) (left []loggedChange) {
+// behind are the log's changes that a cursor leaves, by what a snapshot is; with tenants, what of them is theirs.
+func behind(t testing.TB, db *pgtest.DB, at change.Cursor, watch change.WatchID, tenants ...string) (left []loggedChange) {
 	t.Helper()
 	var text string
 	if err := db.Pool(t).QueryRow(t.Context(), `select snapshot::text from notifyql.tick where id = $1 and bits = $2`, at.Tick.ID, int64(at.Tick.Bits)).Scan(&text); err != nil {
@@ -37,7 +37,8 @@ func behind(t testing.TB, db *pgtest.DB, at change.Cursor, watch change.WatchID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, err := db.Pool(t).Query(t.Context(), `select xid, op::text, old::text, new::text from notifyql.change where watch = $1 order by seq`, watch)
+	rows, err := db.Pool(t).Query(t.Context(), `select xid, op::text, case when $2::text[] is null or old_tenant = any ($2) then old::text end, case when $2::text[] is null or tenant = any ($2) then new::text end
+		from notifyql.change where watch = $1 order by seq`, watch, tenants)
 	if err != nil {
 		t.Fatal(err)
 	}

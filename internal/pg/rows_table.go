@@ -19,11 +19,25 @@ type rowTable struct {
 	schema, name string
 	partitioned  bool
 	shared       bool
-	tenant       string // the tenant column; empty: the rows are shared, or nobody's
-	tenantType   uint32
+	tenant       string      // the tenant column; empty: the rows are shared, or nobody's
+	tenantType   uint32      // below any domains
+	tenantArray  uint32      // the type of arrays of it
+	labels       []string    // its values, if it is an enum
+	via          *rowWay     // the tenant column is of another table; nil: of this one
 	columns      []rowColumn // those that are seen
 	key          []string    // the primary key's columns that are seen
 	large        bool        // its values may be of many megabytes
+}
+
+// rowWay leads to a row's tenant through a foreign key.
+type rowWay struct {
+	own          string // the foreign key's column
+	oid          uint32 // of the table that it refers to
+	schema, name string
+	partitioned  bool
+	key          string // by this column
+	keyNumber    int16
+	tenantNumber int16
 }
 
 // rowColumn is a column of it.
@@ -41,17 +55,28 @@ const (
 	// selectTable finds a watched table, what keeps its rows from being read, and who reads.
 	selectTable = `
 	select c.oid, n.nspname, c.relname, c.relkind::text, w.confirmed and w.rel = w.rel_oid, w.shared,
-	       coalesce(a.attname, ''), coalesce(a.atttypid, 0),
+	       coalesce(a.attname, ''), coalesce(y.oid, 0), coalesce(y.typarray, 0),
+	       array(select e.enumlabel::text from pg_enum e where e.enumtypid = y.oid),
 	       exists (select from pg_partition_tree(c.oid) t join pg_class k on k.oid = t.relid where k.relkind = 'f'),
 	       -- a text of 256 MB that is compressed as well as it can be
 	       exists (select from (select c.oid union select relid from pg_partition_tree(c.oid)) t (oid) join pg_class k using (oid)
 	                where k.reltoastrelid <> 0 and pg_relation_size(k.reltoastrelid) > 500000),
-	       row_security_active(c.oid), notifyql.server_role()::text, current_user::text
+	       case when row_security_active(c.oid) then c.oid::regclass::text when row_security_active(p.oid) then p.oid::regclass::text else '' end,
+	       current_user::text,
+	       p.oid, p.nspname, p.relname, p.relkind::text, p.own, p.key, (w.via).key, w.tenant_attnum
 	from notifyql.watch w
 	left join pg_class c on c.oid = w.rel
 	left join pg_namespace n on n.oid = c.relnamespace
-	left join pg_attribute a on a.attrelid = c.oid and a.attnum = w.tenant_attnum and a.attname = w.tenant_column and not a.attisdropped
-	     and not w.shared
+	left join lateral (
+	  select p.oid, s.nspname, p.relname, p.relkind, own.attname as own, key.attname as key
+	    from pg_class p
+	    join pg_namespace s on s.oid = p.relnamespace
+	    join pg_attribute own on own.attrelid = c.oid and own.attnum = (w.via).attnum
+	    join pg_attribute key on key.attrelid = p.oid and key.attnum = (w.via).key
+	   where p.oid = (w.via).rel and notifyql.path(w.rel, w.via, w.tenant_attnum) = (w.via).path) p on true
+	left join pg_attribute a on a.attrelid = case when (w.via).fk is null then c.oid else p.oid end and a.attnum = w.tenant_attnum
+	     and a.attname = w.tenant_column and not a.attisdropped and not w.shared
+	left join pg_type y on y.oid = notifyql.plain_type(a.atttypid)
 	where w.id = $1`
 
 	// selectColumns finds the columns that are seen, what their values are made of, and whether the conversion of that to json
@@ -93,15 +118,20 @@ func scanTable(rows pgx.Rows, watch change.WatchID) (t rowTable, err error) {
 		}
 		return t, unreadable(nil, "table %d is not watched any more", watch)
 	}
-	var oid, tenantType pgtype.Uint32
-	var schema, name, kind pgtype.Text
-	var confirmed, foreign, secured *bool
-	var server, login string
-	if err := rows.Scan(&oid, &schema, &name, &kind, &confirmed, &t.shared, &t.tenant, &tenantType, &foreign, &t.large, &secured, &server, &login); err != nil {
+	var oid, parent pgtype.Uint32
+	var schema, name, kind, parentSchema, parentName, parentKind, own, key pgtype.Text
+	var keyNumber, tenantNumber pgtype.Int2
+	var confirmed, foreign *bool
+	var secured, login string
+	if err := rows.Scan(&oid, &schema, &name, &kind, &confirmed, &t.shared, &t.tenant, &t.tenantType, &t.tenantArray, &t.labels, &foreign, &t.large, &secured, &login,
+		&parent, &parentSchema, &parentName, &parentKind, &own, &key, &keyNumber, &tenantNumber); err != nil {
 		return t, err
 	}
-	t.oid, t.schema, t.name, t.tenantType = oid.Uint32, schema.String, name.String, tenantType.Uint32
+	t.oid, t.schema, t.name = oid.Uint32, schema.String, name.String
 	t.partitioned = kind.String == "p"
+	if parent.Valid {
+		t.via = &rowWay{own.String, parent.Uint32, parentSchema.String, parentName.String, parentKind.String == "p", key.String, keyNumber.Int16, tenantNumber.Int16}
+	}
 	switch {
 	case !oid.Valid || confirmed == nil || !*confirmed:
 		return t, unreadable(nil, "table %d is gone, or not watched any more", watch)
@@ -109,9 +139,9 @@ func scanTable(rows pgx.Rows, watch change.WatchID) (t rowTable, err error) {
 		return t, unreadable(nil, "%s is not a table any more", t.quoted())
 	case foreign != nil && *foreign:
 		return t, unreadable(nil, "a partition of %s is a foreign table, whose changes would not arrive", t.quoted())
-	case secured != nil && *secured:
+	case secured != "":
 		return t, unreadable(nil, "row level security is on for %s and would hide rows from login %q: run as a superuser: alter role %s bypassrls",
-			t.quoted(), login, pgx.Identifier{login}.Sanitize())
+			secured, login, pgx.Identifier{login}.Sanitize())
 	}
 	return t, rows.Err()
 }
@@ -180,11 +210,26 @@ func (t *rowTable) scanColumns(rows pgx.Rows) error {
 func (t *rowTable) quoted() string { return pgx.Identifier{t.schema, t.name}.Sanitize() }
 
 // from is the relation that is read. What inherits from it is watched by itself, if at all.
-func (t *rowTable) from() string {
-	if t.partitioned {
-		return t.quoted()
+func (t *rowTable) from() string { return only(t.quoted(), t.partitioned) }
+
+func only(name string, partitioned bool) string {
+	if partitioned {
+		return name
 	}
-	return "only " + t.quoted()
+	return "only " + name
+}
+
+// quoted is the name, as SQL has it, of the table that a way leads to.
+func (w *rowWay) quoted() string { return pgx.Identifier{w.schema, w.name}.Sanitize() }
+
+// column is a column of that table, in a query of parents.
+func (w *rowWay) column(name string) string {
+	return pgx.Identifier{"notifyql parent", name}.Sanitize()
+}
+
+// parents selects from that table, where nothing but its columns has a name.
+func (w *rowWay) parents(what, condition string) string {
+	return "select " + what + " from " + only(w.quoted(), w.partitioned) + ` as "notifyql parent" where ` + condition
 }
 
 func (t *rowTable) column(name string) *rowColumn {
@@ -284,7 +329,7 @@ func (t *rowTable) query(q *change.Query) (rq rowsQuery, none bool, err error) {
 			continue
 		}
 		inner = append(inner, pgx.Identifier{c.name}.Sanitize())
-		if c.name == t.tenant && (c.as == asText || c.as == asNumber) {
+		if t.via == nil && c.name == t.tenant && (c.as == asText || c.as == asNumber) {
 			rq.owner = len(outer)
 			outer = append(outer, c.sql)
 		} else if t.large && c.size != "" {
@@ -313,7 +358,11 @@ func (t *rowTable) query(q *change.Query) (rq rowsQuery, none bool, err error) {
 	}
 	if len(rq.tenants) > 1 && rq.owner < 0 {
 		rq.owner = len(outer)
-		outer = append(outer, "concat("+pgx.Identifier{t.tenant}.Sanitize()+")")
+		tenant := "concat(" + pgx.Identifier{t.tenant}.Sanitize() + ")"
+		if v := t.via; v != nil {
+			tenant = "(" + v.parents("concat("+v.column(t.tenant)+")", v.column(v.key)+" = "+rowsAlias+"."+pgx.Identifier{v.own}.Sanitize()) + ")"
+		}
+		outer = append(outer, tenant)
 	}
 	rq.sql = "select " + strings.Join(outer, ", ") + " from " + from
 	return rq, false, nil
@@ -374,16 +423,22 @@ func (t *rowTable) ofTenants(q *rowsQuery, tenants []string) string {
 		return ""
 	}
 	name := pgx.Identifier{t.tenant}.Sanitize()
-	text, array := name, uint32(pgtype.TextArrayOID)
+	if t.via != nil {
+		name = t.via.column(t.tenant)
+	}
+	text, array := name, t.tenantArray
 	written := func(name string) bool { return name != "" && strings.IndexByte(name, 0) < 0 }
-	switch t.tenantType {
-	case pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID:
+	switch {
+	case t.tenantType == pgtype.Int2OID, t.tenantType == pgtype.Int4OID, t.tenantType == pgtype.Int8OID:
 		array, written = pgtype.Int8ArrayOID, isInt
-	case pgtype.UUIDOID:
-		array, written = pgtype.UUIDArrayOID, uuidText.MatchString
-	case pgtype.TextOID, pgtype.VarcharOID:
+	case t.tenantType == pgtype.UUIDOID:
+		written = uuidText.MatchString
+	case len(t.labels) > 0:
+		written = func(name string) bool { return slices.Contains(t.labels, name) }
+	case t.tenantType == pgtype.TextOID, t.tenantType == pgtype.VarcharOID:
+		array = pgtype.TextArrayOID
 	default:
-		text = "concat(" + name + ")"
+		text, array = "concat("+name+")", pgtype.TextArrayOID
 	}
 	tenants = slices.DeleteFunc(slices.Clone(tenants), func(name string) bool { return !written(name) })
 	slices.Sort(tenants)
@@ -391,10 +446,14 @@ func (t *rowTable) ofTenants(q *rowsQuery, tenants []string) string {
 		return ""
 	}
 	among := " = any(" + q.parameter(arrayText(q.tenants), array) + ")"
-	if array != pgtype.TextArrayOID {
-		return name + among
+	condition := text + among
+	if array == pgtype.TextArrayOID {
+		condition += " and " + text + ` collate "C"` + among // its own collation may take different texts for equal
 	}
-	return text + among + " and " + text + ` collate "C"` + among // its own collation may take different texts for equal
+	if v := t.via; v != nil {
+		return rowsAlias + "." + pgx.Identifier{v.own}.Sanitize() + " in (" + v.parents(v.column(v.key), condition) + ")"
+	}
+	return condition
 }
 
 // arrayText is the text of an array of text.

@@ -122,7 +122,7 @@ func dedent(s string) string {
 	return strings.Join(out, "\n")
 }
 
-// role returns the name of one of the database's roles: owner, watch, image or server.
+// role returns the name of one of the database's roles: owner, watch, image, tenant or server.
 func role(t testing.TB, db *pgtest.DB, kind string) string {
 	t.Helper()
 	return one[string](t, db, `select left(pg_get_userbyid(nspowner), -length('owner')) || $1::text from pg_namespace where nspname = 'notifyql'`, kind)

@@ -36,7 +36,23 @@ var shapes = []shape{
 	{"odd", `create table t (gone int, id int primary key, tenant_id text, x text, "Org ""1""" text generated always as (lower(tenant_id)) stored,
 		j json default '{"x": "\u0000", "x": 1e400}', hidden text not null default 'hush', f float8 default 0.1, ts tstzrange default '[2024-01-01,)', m mood default 'good');
 		alter table t drop column gone`, `select notifyql.watch('t', 'Org "1"', exclude => '{hidden}')`, true, false},
+	{
+		"tenants through a foreign key", org + `create table t (gone int, id int primary key, tenant_id text references "Org", x text); alter table t drop column gone`,
+		`select notifyql.watch('t', 'Owner', tenant_via => 'tenant_id')`, true, false,
+	},
+	{
+		"partitioned, tenants through a foreign key", org + `create table t (id int, tenant_id text, x text, hidden text default 'hush') partition by range (x);
+		create table t0 partition of t (primary key (id)) for values from (minvalue) to ('n');
+		create table t1 (x text, gone int, hidden text default 'hush', tenant_id text, id int primary key); alter table t1 drop column gone; alter table t attach partition t1 for values from ('n') to ('u');
+		create table t2 partition of t default; alter table t add constraint "to Org" foreign key (tenant_id) references "Org"`,
+		`select notifyql.watch('t', 'Owner', tenant_via => 'to Org', exclude => '{hidden}')`, false, true,
+	},
 }
+
+// org is a table to which tenant_id can refer: the owner of org a is called owner a.
+const org = `drop table if exists "Org"; create table "Org" (gone int, "Owner" name, name text primary key); alter table "Org" drop column gone;
+	insert into "Org" select 'owner ' || n, n from unnest(array['a', 'b', 'c', 'o', 'z']) n;
+	`
 
 // write is a kind of write: statements, each in a transaction of its own unless it says otherwise.
 type write struct {

@@ -39,7 +39,8 @@ type mirror struct {
 	ear     *ear
 	version int
 	shared  bool
-	tenant  string // the tenant column's name
+	tenant  string // the tenant column's name, or the foreign key's to it
+	via     bool   // through a foreign key
 	hidden  string // an excluded column's
 	rows    map[place]string
 }
@@ -59,8 +60,8 @@ func (m *mirror) load(t reporter) {
 	t.Helper()
 	m.ear.hear(m.t)
 	m.db.Exec(m.t, `truncate notifyql.change`)
-	if err := m.db.Pool(m.t).QueryRow(m.t.Context(), `select shared, coalesce(tenant_column, ''), coalesce((select attname from pg_attribute where attrelid = rel and attnum = exclude[1]), '')
-		from notifyql.watch where rel = 't'::regclass`).Scan(&m.shared, &m.tenant, &m.hidden); err != nil {
+	if err := m.db.Pool(m.t).QueryRow(m.t.Context(), `select shared, coalesce((select attname from pg_attribute where attrelid = rel and attnum = (via).attnum), tenant_column, ''), (via).fk is not null, coalesce((select attname from pg_attribute where attrelid = rel and attnum = exclude[1]), '')
+		from notifyql.watch where rel = 't'::regclass`).Scan(&m.shared, &m.tenant, &m.via, &m.hidden); err != nil {
 		t.Fatalf("%v", err)
 	}
 	m.rows = m.table(t)
@@ -315,6 +316,9 @@ func (m *mirror) belongs(t reporter, what string, seq int64, tenant *string, ima
 		var row map[string]any
 		decodeLoose(image, &row)
 		want, _ = row[m.tenant].(string)
+		if m.via && want != "" {
+			want = "owner " + want
+		}
 	}
 	if got != want {
 		t.Errorf("%s: seq %d: tenant %q, want %q", what, seq, got, want)

@@ -174,7 +174,7 @@ func TestDumpAndRestore(t *testing.T) {
 		}
 		// The roles first, as pg_dumpall --roles-only has them.
 		db := pgtest.BareOn(t, other)
-		for _, kind := range []string{"owner", "watch", "image", "server"} {
+		for _, kind := range []string{"owner", "watch", "image", "tenant", "server"} {
 			db.Exec(t, `do $$ begin create role `+role(t, source, kind)+` nologin; exception when duplicate_object then null; end $$`)
 		}
 		if out := call(t, pgRestore, "--exit-on-error", "-d", db.URL, whole); out != "" {

@@ -136,7 +136,7 @@ func TestAWatcherSpeaksForHisOwnTablesOnly(t *testing.T) {
 	for _, sql := range []string{
 		`select * from notifyql.secret`, `select * from notifyql.change`, `select * from notifyql.watch`,
 		`insert into notifyql.change (watch, op, shared) values (1, 'T', true)`, `select notifyql.publish('x', '1', 'a')`,
-		`select notifyql.announce(null)`, `select notifyql.say_watched(1)`, `select notifyql.believe(1, 1, 'x')`, `select notifyql.image(row(1))`,
+		`select notifyql.announce(null)`, `select notifyql.say_watched(1)`, `select notifyql.believe(1, 1, '{x}')`, `select notifyql.image(row(1))`,
 	} {
 		refused(sql, denied)
 	}
@@ -338,17 +338,19 @@ func TestRights(t *testing.T) {
 	t.Parallel()
 	db, _ := setup(t)
 	want(t, lines(t, db, `select rolname::text from pg_roles where rolname ~ $1 and (rolcanlogin or rolsuper or rolcreaterole or rolcreatedb or rolbypassrls or rolreplication)`,
-		"^"+role(t, db, "(owner|watch|image|server)$")), "")
+		"^"+role(t, db, "(owner|watch|image|tenant|server)$")), "")
 	want(t, lines(t, db, `select pg_get_userbyid(relowner) || ' ' || relname from pg_class where relnamespace = 'notifyql'::regnamespace and relkind <> 'i'
 		and pg_get_userbyid(relowner) <> $1`, role(t, db, "owner")), "postgres migrations")
 	want(t, lines(t, db, `select proname::text from pg_proc where pronamespace = 'notifyql'::regnamespace and pg_get_userbyid(proowner) <> $1 order by 1`, role(t, db, "owner")),
-		"convert\nimage\nimage_pair\nimage_without")
+		"convert\nimage\nimage_pair\nimage_without\nmake_tenant_of")
 	want(t, lines(t, db, `select relname::text from pg_class, aclexplode(relacl) where relnamespace = 'notifyql'::regnamespace and grantee = 0
 		union select proname from pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) where pronamespace = 'notifyql'::regnamespace and grantee = 0
 		union select nspname from pg_namespace, aclexplode(nspacl) where nspname = 'notifyql' and grantee = 0`), "")
 	want(t, lines(t, db, `select proname::text from pg_proc where pronamespace = 'notifyql'::regnamespace and prosecdef
 		and not coalesce(proconfig::text like '%search_path=pg_catalog, pg_temp%', false) order by 1`), "convert\nimage\nimage_pair\nimage_without") // their caller's is in force
-	// The image role can use nothing of ours, not even the schema.
-	want(t, lines(t, db, `select classid::regclass::text || ' ' || deptype::text from pg_shdepend where refobjid = $1::regrole and dbid = (select oid from pg_database where datname = current_database())
-		group by 1 order by 1`, role(t, db, "image")), "pg_proc o")
+	// The roles that run others' code can use nothing of ours, not even the schema.
+	for _, kind := range []string{"image", "tenant"} {
+		want(t, lines(t, db, `select classid::regclass::text || ' ' || deptype::text from pg_shdepend where refobjid = $1::regrole and dbid = (select oid from pg_database where datname = current_database())
+			group by 1 order by 1`, role(t, db, kind)), "pg_proc o")
+	}
 }

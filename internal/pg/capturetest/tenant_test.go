@@ -48,6 +48,7 @@ func TestALostTenantColumnMeansNobody(t *testing.T) {
 func TestTenantsOfEachType(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
+	db.Exec(t, `create type mood as enum ('good', 'bad "one"'); create domain org as varchar(9); create domain orgs as org`)
 	for _, c := range []struct{ typ, value, tenant string }{
 		{"smallint", "7", "7"},
 		{"integer", "-8", "-8"},
@@ -57,6 +58,8 @@ func TestTenantsOfEachType(t *testing.T) {
 		{"varchar(20)", "'v'", "v"},
 		{"name", "'n'", "n"},
 		{"uuid", "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"},
+		{"mood", `'bad "one"'`, `bad "one"`},
+		{"orgs", "'o'", "o"},
 		{"text", "''", ""},
 		{"text", "null", ""},
 	} {

@@ -30,8 +30,10 @@ func TestWatchRefusesWithAReason(t *testing.T) {
 	db.Exec(t, `
 		create table good (id int, tenant_id text, x text);
 		create table lonely (id int);
-		create type mood as enum ('good'); create table moody (tenant_id mood);
-		create domain org as text; create table domained (tenant_id org);
+		create type mood as enum ('good'); create function mood_json(mood) returns json language sql as 'select null::json'; create cast (mood as json) with function mood_json(mood);
+		create table moody (tenant_id mood); create domain moods as mood; create table more_moody (tenant_id moods);
+		create type feel as enum ('good'); create domain feelings as feel; create table feeling (tenant_id feelings);
+		create domain day as date; create table domained (tenant_id day); create domain org as text; create domain orgs as org; create table fine (tenant_id orgs);
 		create table dated (tenant_id timestamptz);
 		create view view as select 1 as tenant_id;
 		create materialized view matview as select 1 as tenant_id;
@@ -50,12 +52,15 @@ func TestWatchRefusesWithAReason(t *testing.T) {
 		{`select notifyql.watch('nothing')`, `relation "nothing" does not exist`},
 		{`select notifyql.watch(null)`, `no such table`},
 		{`select notifyql.watch(12345)`, `no such table`},
-		{`select notifyql.watch('lonely')`, `has no tenant column tenant_id | Name it with tenant_column => '…', or show every row to every tenant with shared => true.`},
+		{`select notifyql.watch('lonely')`, `has no tenant column tenant_id | Name it with tenant_column => '…', or the foreign key to the row that has one with tenant_via => '…', or show every row to every tenant with shared => true.`},
 		{`select notifyql.watch('good', 'X')`, `has no tenant column "X"`},
 		{`select notifyql.watch('good', null)`, `has no tenant column null`},
 		{`select notifyql.watch('good', 'ctid')`, `has no tenant column ctid`},
 		{`select notifyql.watch('moody')`, `its tenant column tenant_id is of type public.mood | A tenant is`},
-		{`select notifyql.watch('domained')`, `is of type public.org`},
+		{`select notifyql.watch('more_moody')`, `is of type public.moods`},
+		{`select notifyql.watch('domained')`, `is of type public.day`},
+		{`select notifyql.watch('feeling')`, ``},
+		{`select notifyql.watch('fine')`, ``},
 		{`select notifyql.watch('dated')`, `is of type timestamp with time zone`},
 		{`select notifyql.watch('good', exclude => '{x,y,z}')`, `cannot exclude y, z: public.good has no such column | Name columns of the table`},
 		{`select notifyql.watch('good', exclude => '{tenant_id}')`, `it is the tenant column`},
@@ -80,7 +85,7 @@ func TestWatchRefusesWithAReason(t *testing.T) {
 			t.Errorf("%s:\n%s", c.sql, got)
 		}
 	}
-	want(t, lines(t, db, `select tbl::text from notifyql.watched order by 1`), "fleeting\ngood\nguarded\nlonely\nroot")
+	want(t, lines(t, db, `select tbl::text from notifyql.watched order by 1`), "feeling\nfine\nfleeting\ngood\nguarded\nlonely\nroot")
 	for _, c := range []struct{ sql, want string }{
 		{`select notifyql.publish(null, '1', 'a')`, `the channel's name must have 1 to 255 bytes`},
 		{`select notifyql.publish('', '1', 'a')`, `the channel's name`},

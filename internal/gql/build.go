@@ -65,7 +65,7 @@ func (o Options) build(c catalog.Catalog, fields []Field, hidden map[columnID]bo
 	b := &builder{types: namer{}, roots: namer{channelField: true}, enums: map[string]*enum{}, used: map[string]bool{}, hidden: hidden}
 	s := &Schema{tables: map[string]*table{}, customs: map[string]*custom{channelField: {name: channelField}}, options: o}
 	s.options.Limits = o.Limits.withDefaults()
-	s.cache.limit = s.options.Limits.Documents
+	s.cache.limit, s.cache.max = s.options.Limits.Documents, maxKept
 
 	base := &ast.Source{Name: "notifyql", Input: baseSDL()}
 	doc, err := parser.ParseSchemas(validator.Prelude, base)

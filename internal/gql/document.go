@@ -17,12 +17,17 @@ type document struct {
 	op  *ast.OperationDefinition
 }
 
-// maxKept is how many bytes the documents kept may have in all. Their trees take some fifty times that.
-const maxKept = 2 << 20
+// maxKept is how many bytes the documents kept by a schema may have in all; keptByVariants, by all the schemas of who may not see some
+// columns. Their trees take some fifty times that.
+const (
+	maxKept        = 2 << 20
+	keptByVariants = 4 << 20
+)
 
 // documents keeps the newest valid documents parsed. One lock guards it.
 type documents struct {
 	limit int // of their number
+	max   int // of their bytes
 	mu    sync.Mutex
 	bytes int
 	byKey map[string]*list.Element
@@ -51,7 +56,7 @@ func (d *documents) put(doc *document) {
 	}
 	d.byKey[doc.key] = d.order.PushFront(doc)
 	d.bytes += len(doc.key)
-	for d.order.Len() > d.limit || d.bytes > maxKept {
+	for d.order.Len() > d.limit || d.bytes > d.max {
 		key := d.order.Remove(d.order.Back()).(*document).key
 		delete(d.byKey, key)
 		d.bytes -= len(key)

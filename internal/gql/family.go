@@ -95,7 +95,7 @@ func (f *family) variant(key string, hidden map[columnID]bool) *variant {
 			if err != nil {
 				return nil, err
 			}
-			s.family = f
+			s.family, s.cache.max = f, keptByVariants/maxVariants
 			for field, t := range s.tables {
 				t.whole = f.whole.tables[field]
 				t.hides = len(t.columns) < len(t.whole.columns)

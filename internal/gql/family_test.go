@@ -229,6 +229,27 @@ func TestFewSchemasAreKept(t *testing.T) {
 	if n := len(s.family.variants); n != maxVariants {
 		t.Errorf("%d are kept", n)
 	}
+	// Nor do their documents take many times what those of one schema do.
+	for _, v := range s.family.variants {
+		one, err := v.schema()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 10 {
+			query := fmt.Sprintf(`subscription Q%d { tChanged { kind } } #%s`, i, strings.Repeat(" ", 30_000))
+			if _, errs := one.subscribe(Request{Query: query}, nil); errs != nil {
+				t.Fatal(errs.json())
+			}
+		}
+	}
+	kept := 0
+	for _, v := range s.family.variants {
+		one, _ := v.schema()
+		kept += one.cache.bytes
+	}
+	if kept == 0 || kept > keptByVariants {
+		t.Errorf("documents of %d bytes are kept", kept)
+	}
 	one, _ := s.as(nil)
 	if again, _ := s.as(&auth.Identity{Roles: []string{"r", "x"}}); again != one {
 		t.Error("roles of which no policy knows make a difference")

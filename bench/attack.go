@@ -212,15 +212,18 @@ func underAttack(ctx context.Context, seconds int) error {
 		return err
 	}
 	defer srv.stop()
-	ours := &arrivals{}
-	for i := range good {
-		if err := subscribe(ctx, srv.addr, ours.of(i)); err != nil {
-			return err
-		}
-	}
 	fmt.Printf("100 writes/s to %d clients that behave; beside them %d that do not, with defaults; in brackets, of nothing\n", good, bad)
 	var calm time.Duration
 	for _, a := range attacks {
+		// New ones each time: they answer no pings, and would be taken for dead after half a minute.
+		ours := &arrivals{}
+		behaving, leave := context.WithCancel(ctx)
+		for i := range good {
+			if err := subscribe(behaving, srv.addr, ours.of(i)); err != nil {
+				leave()
+				return err
+			}
+		}
 		attacking, end := context.WithCancel(ctx)
 		var all sync.WaitGroup
 		var did atomic.Int64
@@ -238,6 +241,7 @@ func underAttack(ctx context.Context, seconds int) error {
 		err = errors.Join(err, pause(ctx, 500*time.Millisecond))
 		p50, p99, n := ours.median(good)
 		end()
+		leave()
 		all.Wait()
 		if err != nil {
 			return fmt.Errorf("%s: %w", a.name, err)
@@ -250,8 +254,7 @@ func underAttack(ctx context.Context, seconds int) error {
 			return err
 		}
 	}
-	var still int
-	return conn.QueryRow(ctx, `select 1`).Scan(&still)
+	return nil
 }
 
 // program is a server in a process of its own.

@@ -102,8 +102,21 @@ type GraphiQL struct {
 
 // Limits bound what clients can use. Zero means the default.
 type Limits struct {
-	Connections      int           // sockets at once; default 10,000
-	Subscriptions    int           // of one socket at once; default 100
+	Connections   int // sockets and event streams at once; default 10,000
+	Subscriptions int // of one connection at once; default 100
+
+	// Of one user, and of one tenant, at once. An identity of several tenants counts for each. Subscriptions in process count.
+	ConnectionsPerUser     int // default 100
+	ConnectionsPerTenant   int // default 10,000
+	SubscriptionsPerUser   int // default 1,000
+	SubscriptionsPerTenant int // default 100,000
+
+	// That begin, a second; those of ten seconds may come at once. An address of IPv6 is its first 64 bits.
+	ConnectsPerAddress  int // default 1,000
+	ConnectsPerUser     int // default 10
+	SubscribesPerUser   int // default 100
+	SubscribesPerTenant int // default 10,000
+
 	MessageBytes     int64         // of a client's message; default 1 MiB
 	MessagesPerSec   int           // of one socket; default 100
 	InitTimeout      time.Duration // until connection_init; default 10 s
@@ -120,7 +133,20 @@ func (l Limits) withDefaults() Limits {
 	for _, d := range []struct {
 		v *int
 		d int
-	}{{&l.Connections, 10_000}, {&l.Subscriptions, 100}, {&l.MessagesPerSec, 100}, {&l.InitialRows, 1_000_000}} {
+	}{
+		{&l.Connections, 10_000},
+		{&l.Subscriptions, 100},
+		{&l.ConnectionsPerUser, 100},
+		{&l.ConnectionsPerTenant, 10_000},
+		{&l.SubscriptionsPerUser, 1000},
+		{&l.SubscriptionsPerTenant, 100_000},
+		{&l.ConnectsPerAddress, 1000},
+		{&l.ConnectsPerUser, 10},
+		{&l.SubscribesPerUser, 100},
+		{&l.SubscribesPerTenant, 10_000},
+		{&l.MessagesPerSec, 100},
+		{&l.InitialRows, 1_000_000},
+	} {
 		if *d.v <= 0 {
 			*d.v = d.d
 		}

@@ -2,6 +2,7 @@ package notifyql
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/notifyql/notifyql/internal/auth"
 	"github.com/notifyql/notifyql/internal/gqlhttp"
+	"github.com/notifyql/notifyql/internal/limit"
 	"github.com/notifyql/notifyql/internal/sse"
 	"github.com/notifyql/notifyql/internal/web"
 	"github.com/notifyql/notifyql/internal/ws"
@@ -84,10 +86,10 @@ func (s *Server) newEvents() *sse.Handler {
 	return sse.New(sse.Options{
 		Service: func(r *http.Request) ws.Service { return &service{s: s, r: r} },
 		Context: s.sockets.ctx,
-		Enter: func(*http.Request) (func(), bool) {
-			return s.sockets.leave, s.admit() == nil
+		Enter: func(r *http.Request) (func(), error) {
+			return s.sockets.leave, s.admit(r)
 		},
-		MaxOperations: l.Subscriptions, MaxBytes: l.HTTPRequestBytes, Logger: s.log,
+		MaxOperations: l.Subscriptions, Exceeded: s.exceeded, MaxBytes: l.HTTPRequestBytes, Logger: s.log,
 	})
 }
 
@@ -95,10 +97,8 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	accept := ws.AcceptOptions{
 		Origins: s.cfg.Origins, MaxMessageBytes: s.cfg.Limits.MessageBytes, Compression: s.cfg.Compression,
 	}
-	if no := s.admit(); no != nil {
-		if err := ws.Refuse(w, r, accept, no); err != nil {
-			s.log.Debug("a socket was refused", "remote", r.RemoteAddr, "error", err)
-		}
+	if no := s.admit(r); no != nil {
+		s.refuseSocket(w, r, accept, no)
 		return
 	}
 	socket, err := ws.Accept(w, r, accept)
@@ -113,23 +113,50 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	go s.runSocket(socket, service, r.RemoteAddr)
 }
 
+// refuseSocket accepts a socket to close it, which clients understand best. It takes a while: beyond as many at once as there may
+// be sockets, the handshake is refused.
+func (s *Server) refuseSocket(w http.ResponseWriter, r *http.Request, accept ws.AcceptOptions, no error) {
+	done, ok := s.sockets.refuse()
+	if !ok {
+		status := http.StatusServiceUnavailable
+		var over *limit.Exceeded
+		if errors.As(no, &over) {
+			status = over.Header(w.Header())
+		} else {
+			w.Header().Set("Retry-After", "1")
+		}
+		http.Error(w, "try again later", status)
+		return
+	}
+	defer done()
+	if err := ws.Refuse(w, r, accept, no); err != nil {
+		s.log.Debug("a socket was refused", "remote", r.RemoteAddr, "error", err)
+	}
+}
+
+// exceeded is told of a subscription for which its connection has no room.
+func (s *Server) exceeded() { s.bounds.perConnection.Add(1) }
+
 // runSocket is waited for by sockets.drain.
 func (s *Server) runSocket(socket ws.Socket, service *service, remote string) {
 	defer s.sockets.leave()
 	l := s.cfg.Limits
 	err := ws.Serve(s.sockets.ctx, socket, service, ws.Options{
 		InitTimeout: l.InitTimeout, KeepAlive: l.PingInterval, PongTimeout: l.PongTimeout, IdleTimeout: l.IdleTimeout,
-		MaxSubscriptions: l.Subscriptions, MessagesPerSecond: l.MessagesPerSec, Logger: s.log,
+		MaxSubscriptions: l.Subscriptions, Exceeded: s.exceeded, MessagesPerSecond: l.MessagesPerSec, Logger: s.log,
 	})
 	s.log.Debug("a socket closed", "remote", remote, "why", err)
 }
 
-// admit lets a socket in, or says why it has to come back later. Who is let in leaves.
-func (s *Server) admit() *ws.CloseError {
+// admit lets the client of a request open a connection, or says why it has to come back later. Who is let in leaves.
+func (s *Server) admit(r *http.Request) error {
 	select {
 	case <-s.ready:
 	default:
 		return &ws.CloseError{Code: ws.CodeTryAgainLater, Reason: "The server is starting"}
+	}
+	if no := s.bounds.arrive(r); no != nil {
+		return no
 	}
 	return s.sockets.enter()
 }

@@ -38,7 +38,9 @@ func metrics() []metric {
 		gauge("groups", "Groups of subscriptions with equal plan and tenants.", func(s Stats) float64 { return float64(s.Groups) }),
 		gauge("tail_bytes", "Bytes of transactions kept in memory for subscribers.", func(s Stats) float64 { return float64(s.TailBytes) }),
 		counter("connections_opened", "Sockets opened.", func(s Stats) int64 { return s.Opened }),
-		counter("connections_refused", "Sockets refused for want of room.", func(s Stats) int64 { return s.Refused }),
+		gauge("users", "Users with a connection.", func(s Stats) float64 { return float64(s.Users) }),
+		gauge("tenants", "Tenants with a connection.", func(s Stats) float64 { return float64(s.Tenants) }),
+		gauge("limit_buckets", "Users, tenants and addresses that the limits of rates tell apart.", func(s Stats) float64 { return float64(s.Buckets) }),
 		counter("matched", "Changes that concerned a group.", func(s Stats) int64 { return s.Matched }),
 		counter("delivered", "Results handed to subscribers.", func(s Stats) int64 { return s.Delivered }),
 		counter("overflowed", "Times that a subscription fell too far behind and went on from the log.", func(s Stats) int64 { return s.Overflowed }),
@@ -53,8 +55,11 @@ func metrics() []metric {
 	}
 }
 
+var refusedDesc = prometheus.NewDesc("notifyql_refused_total", "What was refused, by the limit that it exceeded.", []string{"limit"}, nil)
+
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- refusedDesc
 	for _, m := range metrics() {
 		ch <- m.desc
 	}
@@ -63,6 +68,9 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	st := c.s.Stats()
+	for name, n := range st.Refused {
+		ch <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(n), name)
+	}
 	for _, m := range metrics() {
 		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(st))
 	}

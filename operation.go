@@ -10,6 +10,7 @@ import (
 
 	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/gql"
+	"github.com/notifyql/notifyql/internal/limit"
 	"github.com/notifyql/notifyql/internal/subs"
 	"github.com/notifyql/notifyql/internal/ws"
 )
@@ -91,13 +92,14 @@ func (l live) Next(dst [][]byte, limit int) ([][]byte, error) {
 
 // ended is an operation that has all its answer.
 type ended struct {
-	result []byte // nil if errors
-	errors []byte
+	result   []byte // nil if errors
+	errors   []byte
+	exceeded *limit.Exceeded // of errors
 }
 
 func (e *ended) Next(dst [][]byte, _ int) ([][]byte, error) {
 	if e.errors != nil {
-		return dst, &ws.OperationError{Errors: e.errors}
+		return dst, &ws.OperationError{Errors: e.errors, Exceeded: e.exceeded}
 	}
 	if e.result != nil {
 		dst = append(dst, e.result)

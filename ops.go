@@ -19,8 +19,11 @@ type Stats struct {
 	Listening     bool // the bus is connected now
 	Draining      bool
 	Connections   int
-	Opened        int64 // sockets so far
-	Refused       int64 // sockets for want of room
+	Opened        int64            // sockets and event streams so far
+	Users         int              // with a connection
+	Tenants       int              // of them
+	Refused       map[string]int64 // how often each limit has refused, by its name in docs/graphql.md
+	Buckets       int              // users, tenants and addresses that the limits of rates tell apart now
 	Subscriptions int
 	Groups        int   // of subscriptions equal in all but their client
 	TailBytes     int64 // of transactions in memory
@@ -51,7 +54,10 @@ func (s *Server) Stats() Stats {
 		CatchingUp: h.Joining, PagesRead: h.PagesRead, RowsRead: h.RowsRead,
 		Dispatched: int64(f.Changes), Duplicates: int64(f.Duplicates), Anomalies: int64(f.Anomalies), Sweeps: int64(f.Sweeps), Busy: f.Mode == feed.Busy, Deserted: int64(f.Deserted),
 	}
-	st.Connections, st.Opened, st.Refused, st.Draining = s.sockets.stats()
+	st.Refused = map[string]int64{}
+	st.Connections, st.Opened, st.Refused["connections"], st.Draining = s.sockets.stats()
+	s.bounds.refused(st.Refused)
+	st.Users, st.Tenants, st.Buckets = s.bounds.userConnections.Keys(), s.bounds.tenantConnections.Keys(), s.bounds.buckets()
 	if s.database != nil {
 		st.Leader = s.database.Status().Leader
 	}

@@ -30,6 +30,7 @@ type Server struct {
 	hub      *subs.Hub
 	schema   atomic.Pointer[gql.Schema]
 	sockets  sockets
+	bounds   *bounds
 	events   *sse.Handler
 
 	ready     chan struct{} // closed once changes flow and there is a schema
@@ -61,7 +62,7 @@ func New(c Config) (*Server, error) {
 		c.PoolURL = c.DatabaseURL
 	}
 	s := &Server{
-		cfg: c, problems: problems.NewRecorder(), machine: feed.New(),
+		cfg: c, problems: problems.NewRecorder(), machine: feed.New(), bounds: newBounds(&c.Limits),
 		ready: make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.log = slog.New(s.problems.Handler(c.Logger.Handler()))

@@ -28,10 +28,15 @@ func (v *service) Connect(ctx context.Context, init []byte) (ws.Session, error) 
 		return nil, err
 	}
 	c := &Connection{ID: rand.Text(), Identity: id, RemoteAddr: r.RemoteAddr}
+	p := partyOf(&id)
+	if no := v.s.bounds.connect(&p); no != nil {
+		return nil, no
+	}
 	if err := v.s.connecting(ctx, c); err != nil {
+		v.s.bounds.disconnect(&p)
 		return nil, err
 	}
-	return newSession(v.s, c, init, r), nil
+	return newSession(v.s, c, p, init, r), nil
 }
 
 // identify asks Config.Auth. What it says of a refusal stays in our log: it is not the client's to read.
@@ -62,9 +67,10 @@ func (s *Server) identify(ctx context.Context, init []byte, r *http.Request) (id
 // Refresh is called by the connection's goroutine, recheck and expire by timers; mu guards what they change. It is not
 // held while Auth is asked.
 type session struct {
-	s   *Server
-	ctx context.Context // done when the session is over; the cause is a *ws.CloseError
-	end context.CancelCauseFunc
+	s     *Server
+	party party           // for all of its identities, which are the same in that
+	ctx   context.Context // done when the session is over; the cause is a *ws.CloseError
+	end   context.CancelCauseFunc
 
 	rechecks sync.WaitGroup // that run or are due
 
@@ -78,8 +84,8 @@ type session struct {
 	closed  bool
 }
 
-func newSession(s *Server, c *Connection, init []byte, r *http.Request) *session {
-	v := &session{s: s, c: c, ctx: context.Background(), end: func(error) {}}
+func newSession(s *Server, c *Connection, p party, init []byte, r *http.Request) *session {
+	v := &session{s: s, party: p, c: c, ctx: context.Background(), end: func(error) {}}
 	if s.cfg.Recheck > 0 || !c.Identity.ExpiresAt.IsZero() { // or else it is never over, and costs nothing
 		v.ctx, v.end = context.WithCancelCause(context.Background())
 		v.init, v.r = slices.Clone(init), r.WithContext(context.WithoutCancel(r.Context()))
@@ -237,7 +243,7 @@ func (v *session) Subscribe(ctx context.Context, op ws.Operation, wake func()) w
 	if v.ctx.Err() != nil {
 		return &ended{errors: failure("FORBIDDEN", "the connection's right has ended")}
 	}
-	return v.s.start(ctx, op, v.connection(), wake)
+	return v.s.begin(ctx, op, v.connection(), &v.party, wake)
 }
 
 // Close implements ws.Session.
@@ -253,5 +259,6 @@ func (v *session) Close() {
 	v.mu.Unlock()
 	v.end(nil) // Auth, if it is being asked, need not go on
 	v.rechecks.Wait()
+	v.s.bounds.disconnect(&v.party)
 	v.s.disconnected(v.connection())
 }

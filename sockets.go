@@ -5,10 +5,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/notifyql/notifyql/internal/limit"
 	"github.com/notifyql/notifyql/internal/ws"
 )
 
-// sockets counts the open sockets, refuses those beyond the limit, and closes them all when the server goes down.
+// sockets counts the open sockets and event streams, refuses those beyond the limit, and closes them all when the server goes down.
 type sockets struct {
 	limit int
 	ctx   context.Context // the sockets' own; its end closes them
@@ -16,6 +17,7 @@ type sockets struct {
 
 	mu       sync.Mutex
 	open     int
+	closing  int // that are only being refused
 	total    int64
 	refused  int64
 	draining bool
@@ -28,20 +30,36 @@ func (s *sockets) init(limit int) {
 }
 
 // enter lets a socket be opened, or says why not. Who may, calls leave at its end.
-func (s *sockets) enter() *ws.CloseError {
+func (s *sockets) enter() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.draining:
-		s.refused++
 		return ws.Restarting()
 	case s.open >= s.limit:
 		s.refused++
-		return &ws.CloseError{Code: ws.CodeTryAgainLater, Reason: "The server has no room for another connection"}
+		return &limit.Exceeded{
+			Limit: "connections", Max: s.limit, After: time.Second, Text: "the server has no room for another connection", Busy: true,
+		}
 	}
 	s.open++
 	s.total++
 	return nil
+}
+
+// refuse lets a socket be accepted only to be closed, unless that is done with as many as there may be.
+func (s *sockets) refuse() (done func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing >= s.limit {
+		return nil, false
+	}
+	s.closing++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.closing--
+	}, true
 }
 
 func (s *sockets) leave() {

@@ -63,7 +63,8 @@ func (s *Server) Subscribe(ctx context.Context, r Request) (*Stream, error) {
 	}
 	st := &Stream{wake: make(chan struct{}, 1), gone: make(chan struct{}), turn: make(chan struct{}, 1)}
 	op := ws.Operation{Query: r.Query, OperationName: r.OperationName, Variables: variables}
-	st.inner = s.start(ctx, op, &Connection{Identity: r.Identity}, func() {
+	p := partyOf(&r.Identity)
+	st.inner = s.begin(ctx, op, &Connection{Identity: r.Identity}, &p, func() {
 		select {
 		case st.wake <- struct{}{}:
 		default:

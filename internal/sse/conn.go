@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/notifyql/notifyql/internal/limit"
 	"github.com/notifyql/notifyql/internal/ws"
 )
 
@@ -26,6 +27,8 @@ type conn struct {
 	max     int
 	log     *slog.Logger
 	changed chan struct{} // holds a value when something is ready
+
+	exceeded func() // or nil
 
 	ctx    context.Context // the service's; done when the connection is closed
 	cancel context.CancelFunc
@@ -58,7 +61,7 @@ type operation struct {
 // connect asks the service who the client is. ctx gives its values only: the connection ends by close.
 func connect(ctx context.Context, svc ws.Service, init []byte, single bool, o *Options) (*conn, error) {
 	c := &conn{
-		single: single, max: o.MaxOperations, log: o.Logger,
+		single: single, max: o.MaxOperations, exceeded: o.Exceeded, log: o.Logger,
 		changed: make(chan struct{}, 1), ops: map[string]*operation{},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -78,21 +81,23 @@ func connect(ctx context.Context, svc ws.Service, init []byte, single bool, o *O
 // The ways in which start refuses.
 var (
 	errDuplicate = errors.New("an operation with this ID runs already")
-	errTooMany   = errors.New("too many operations on this connection")
 	errClosed    = errors.New("stream not found")
 )
 
 // start begins an operation. On a reserved connection an operation that cannot run is told so in the answer to its own
-// request: failed is what is wrong, and the operation has ended. ok is false if it was stopped before it had begun.
+// request, on any other one that exceeds a limit: failed is what is wrong, and the operation has ended. ok is false if it was
+// stopped before it had begun. The error is one of these, or a *limit.Exceeded.
 func (c *conn) start(id string, request ws.Operation) (failed *ws.OperationError, ok bool, err error) {
 	op := &operation{id: id, pulling: true}
 	if err := c.add(op); err != nil {
+		var over *limit.Exceeded
+		if errors.As(err, &over) && c.exceeded != nil {
+			c.exceeded()
+		}
 		return nil, false, err
 	}
 	stream := c.session.Subscribe(c.ctx, request, func() { c.wake(op) })
-	if c.single {
-		stream, failed = peek(stream)
-	}
+	stream, failed = c.peek(stream)
 
 	c.mu.Lock()
 	c.starting--
@@ -127,7 +132,7 @@ func (c *conn) add(op *operation) error {
 	case c.ops[op.id] != nil:
 		return errDuplicate
 	case len(c.ops) >= c.max:
-		return errTooMany
+		return ws.TooManySubscriptions(c.max)
 	}
 	c.ops[op.id] = op
 	c.starting++
@@ -141,11 +146,11 @@ type peeked struct {
 	err     error
 }
 
-// peek finds out whether the operation fails at once.
-func peek(s ws.Stream) (ws.Stream, *ws.OperationError) {
+// peek finds out whether the operation fails at once, in a way that is not told by events.
+func (c *conn) peek(s ws.Stream) (ws.Stream, *ws.OperationError) {
 	results, err := s.Next(nil, perTurn)
 	var failed *ws.OperationError
-	if len(results) == 0 && errors.As(err, &failed) {
+	if len(results) == 0 && errors.As(err, &failed) && (c.single || failed.Exceeded != nil) {
 		return s, failed
 	}
 	return &peeked{s, results, err}, nil

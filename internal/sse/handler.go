@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/notifyql/notifyql/internal/limit"
 	"github.com/notifyql/notifyql/internal/ws"
 )
 
@@ -20,13 +21,16 @@ type Options struct {
 	// Context ends when the server goes down: event streams end then without a complete, so that clients come back.
 	// Nil: never.
 	Context context.Context
-	// Enter is asked before each event stream and reservation; leave is called at its end. Nil: there is always room.
-	Enter func(*http.Request) (leave func(), ok bool)
+	// Enter is asked before each event stream and reservation; leave is called at its end. Its error is told as one of Connect
+	// is: a *limit.Exceeded, or a *ws.CloseError. Nil: there is always room.
+	Enter func(*http.Request) (leave func(), err error)
 	// KeepAlive is the time between heartbeats: 12 s. WriteTimeout is how long a write may take, beside a second for each
 	// 8 KB: 20 s. ReservationTimeout is how long a reservation waits for its event stream: 30 s.
 	KeepAlive, WriteTimeout, ReservationTimeout time.Duration
 	// MaxOperations is how many operations a reserved connection may have at a time: 200.
 	MaxOperations int
+	// Exceeded is called when an operation is refused for MaxOperations. Nil: nobody is.
+	Exceeded func()
 	// MaxBytes bounds a request's body: 1 MB.
 	MaxBytes int64
 	Logger   *slog.Logger
@@ -52,7 +56,7 @@ func New(o Options) *Handler {
 		o.Context = context.Background()
 	}
 	if o.Enter == nil {
-		o.Enter = func(*http.Request) (func(), bool) { return func() {}, true }
+		o.Enter = func(*http.Request) (func(), error) { return func() {}, nil }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -100,7 +104,11 @@ func (h *Handler) distinct(w http.ResponseWriter, r *http.Request) {
 	}
 	defer c.close()
 	q.After = r.Header.Get("Last-Event-ID")
-	if _, _, err := c.start("", q.Operation); err != nil {
+	failed, _, err := c.start("", q.Operation)
+	if err == nil && failed != nil {
+		err = failed
+	}
+	if err != nil {
 		refuse(w, err)
 		return
 	}
@@ -109,27 +117,31 @@ func (h *Handler) distinct(w http.ResponseWriter, r *http.Request) {
 
 // enter asks for room and answers if there is none.
 func (h *Handler) enter(w http.ResponseWriter, r *http.Request) (leave func(), ok bool) {
+	var err error = ws.Restarting()
 	if h.o.Context.Err() == nil {
-		if leave, ok = h.o.Enter(r); ok {
-			return leave, true
-		}
+		leave, err = h.o.Enter(r)
 	}
-	w.Header().Set("Retry-After", "1")
-	fail(w, http.StatusServiceUnavailable, errorList("The server has no room for another connection, or is shutting down; try again"))
-	return nil, false
+	if err != nil {
+		refuse(w, err)
+	}
+	return leave, err == nil
 }
 
 // refuse answers with what an error means.
 func refuse(w http.ResponseWriter, err error) {
 	var bad *badRequest
 	var why *ws.CloseError
+	var over *limit.Exceeded
+	var failed *ws.OperationError
 	switch {
 	case errors.As(err, &bad):
 		fail(w, bad.status, errorList(bad.text))
 	case errors.Is(err, errDuplicate):
 		fail(w, http.StatusConflict, errorList("Operation with ID already exists"))
-	case errors.Is(err, errTooMany):
-		fail(w, http.StatusTooManyRequests, errorList("Too many operations on this connection"))
+	case errors.As(err, &over):
+		fail(w, over.Header(w.Header()), over.GraphQL())
+	case errors.As(err, &failed):
+		fail(w, http.StatusBadRequest, failed.Errors)
 	case errors.Is(err, errClosed):
 		fail(w, http.StatusNotFound, errorList("Stream not found"))
 	case errors.As(err, &why):

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/notifyql/notifyql/internal/limit"
 	"github.com/notifyql/notifyql/internal/ws"
 )
 
@@ -243,12 +244,12 @@ func TestNoRoomAndGoingDown(t *testing.T) {
 	t.Parallel()
 	f := newFake()
 	room := make(chan struct{}, 2)
-	s := newServer(t, f, Options{Enter: func(*http.Request) (func(), bool) {
+	s := newServer(t, f, Options{Enter: func(*http.Request) (func(), error) {
 		select {
 		case room <- struct{}{}:
-			return func() { <-room }, true
+			return func() { <-room }, nil
 		default:
-			return nil, false
+			return nil, &limit.Exceeded{Limit: "connections", Max: 2, After: time.Second, Text: "full", Busy: true}
 		}
 	}})
 	r := read(t, s.do("GET", "/?query=orders", "", "Accept", events))
@@ -283,7 +284,7 @@ func TestReservationExpires(t *testing.T) {
 	left := make(chan struct{})
 	s := newServer(t, f, Options{
 		ReservationTimeout: 100 * time.Millisecond,
-		Enter:              func(*http.Request) (func(), bool) { return func() { close(left) }, true },
+		Enter:              func(*http.Request) (func(), error) { return func() { close(left) }, nil },
 	})
 	token := text(t, s.do("PUT", "/", ""))
 	if r := s.do("POST", "/", `{"query":"a","extensions":{"operationId":"a"}}`, tokenHeader, token); r.StatusCode != 202 {
@@ -305,7 +306,7 @@ func TestClientLeavesOrDoesNotRead(t *testing.T) {
 	left := make(chan struct{})
 	s := newServer(t, f, Options{
 		WriteTimeout: 300 * time.Millisecond,
-		Enter:        func(*http.Request) (func(), bool) { return func() { left <- struct{}{} }, true },
+		Enter:        func(*http.Request) (func(), error) { return func() { left <- struct{}{} }, nil },
 	})
 	answer := s.do("GET", "/?query=orders", "", "Accept", events)
 	<-f.started

@@ -138,7 +138,7 @@ func (h *Handler) start(w http.ResponseWriter, r *http.Request, token string) {
 	case err != nil:
 		refuse(w, err)
 	case failed != nil:
-		fail(w, http.StatusBadRequest, failed.Errors)
+		refuse(w, failed)
 	case !ok:
 		w.WriteHeader(http.StatusNoContent)
 	default:

@@ -52,14 +52,19 @@ func Accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (Socket, er
 	return accept(w, r, o)
 }
 
-// Refuse accepts a WebSocket only to close it. Clients come back after 1012 and 1013, but many take a handshake that is
-// answered with an HTTP status for a mistake of their own and give up. On error the request has been answered.
-func Refuse(w http.ResponseWriter, r *http.Request, o AcceptOptions, why *CloseError) error {
+// Refuse accepts a WebSocket only to close it, as why says: a *CloseError, or a *limit.Exceeded. Clients come back after 1012
+// and 1013, but many take a handshake that is answered with an HTTP status for a mistake of their own and give up. On error the
+// request has been answered.
+func Refuse(w http.ResponseWriter, r *http.Request, o AcceptOptions, why error) error {
 	s, err := accept(w, r, o)
 	if err != nil {
 		return err
 	}
-	return s.close(why.Code, why.Reason, shortCloseTimeout)
+	e := closeFor(why)
+	if e == nil {
+		e = &CloseError{CodeForbidden, "Forbidden"}
+	}
+	return s.close(e.Code, e.Reason, shortCloseTimeout)
 }
 
 func accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*socket, error) {

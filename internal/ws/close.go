@@ -1,8 +1,11 @@
 package ws
 
 import (
+	"errors"
 	"fmt"
 	"unicode/utf8"
+
+	"github.com/notifyql/notifyql/internal/limit"
 )
 
 // The close codes that this package gives. docs/protocol.md says what clients make of each.
@@ -43,6 +46,20 @@ func (e *CloseError) Error() string {
 
 // Restarting is the cause for a context that ends because this server restarts: clients reconnect and go on.
 func Restarting() *CloseError { return &CloseError{CodeRestart, "Service restart"} }
+
+// closeFor is how to close a connection that err refuses: as a *CloseError says; over a *limit.Exceeded so that the client
+// comes back, after a while. Nil: err says nothing of it.
+func closeFor(err error) *CloseError {
+	var why *CloseError
+	var over *limit.Exceeded
+	switch {
+	case errors.As(err, &why):
+		return why
+	case errors.As(err, &over):
+		return closing(CodeTryAgainLater, "%s", over.Error())
+	}
+	return nil
+}
 
 func closing(code int, format string, args ...any) *CloseError {
 	return &CloseError{code, truncate(fmt.Sprintf(format, args...), maxReason)}

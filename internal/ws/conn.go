@@ -121,6 +121,9 @@ func (c *conn) handle(text []byte) {
 	if over != nil {
 		over.Close()
 	}
+	if s.exceeded != nil && c.opts.Exceeded != nil {
+		c.opts.Exceeded()
+	}
 	c.do(s)
 
 	c.mu.Lock()
@@ -162,8 +165,8 @@ func (c *conn) connect(init []byte) {
 
 // refusal says how to tell the client the service's error; nil if there is none.
 func (c *conn) refusal(err error) *CloseError {
-	var refusal *CloseError
-	if err != nil && !errors.As(err, &refusal) {
+	refusal := closeFor(err)
+	if err != nil && refusal == nil {
 		c.opts.Logger.Debug("websocket client refused", "error", err)
 		refusal = closing(CodeForbidden, "Forbidden")
 	}

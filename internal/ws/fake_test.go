@@ -108,7 +108,7 @@ func (s *fakeSession) Subscribe(ctx context.Context, op Operation, wake func()) 
 		}
 		st.end(io.EOF)
 	case word == "fail":
-		st.end(&OperationError{[]byte(`[{"message":"no such field"}]`)})
+		st.end(&OperationError{Errors: []byte(`[{"message":"no such field"}]`)})
 	case word == "broken":
 		st.end(errors.New("disk on fire"))
 	case word == "panic":

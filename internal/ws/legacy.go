@@ -95,7 +95,8 @@ func (l *legacy) start(m message) step {
 	}
 	over := l.subs.remove(m.id)
 	if l.subs.full() {
-		return step{send: errorMessage(m.rawID, firstOf(tooManySubscriptions(l.subs.limit)))}
+		e := TooManySubscriptions(l.subs.limit)
+		return step{send: errorMessage(m.rawID, firstOf(e.GraphQL())), exceeded: e}
 	}
 	m.op.ID = m.id
 	s := newSubscription(m, "data")

@@ -1,5 +1,7 @@
 package ws
 
+import "github.com/notifyql/notifyql/internal/limit"
+
 // machine is a protocol's server side, for one connection. It has no socket, no goroutine and no clock; calls are made
 // one at a time. Whoever drives it sends what a step says, then does what it says. After a step that shuts, it is
 // silent.
@@ -26,13 +28,14 @@ type machine interface {
 
 // step is what an input leads to.
 type step struct {
-	send    []byte        // nil: nothing
-	over    *subscription // not nil: start takes its id, and it is to be stopped first
-	do      verb
-	payload []byte        // of connect and refresh
-	sub     *subscription // of start and stop
-	op      Operation     // of start
-	close   *CloseError   // of shut
+	send     []byte          // nil: nothing
+	exceeded *limit.Exceeded // not nil: send refuses an operation for this
+	over     *subscription   // not nil: start takes its id, and it is to be stopped first
+	do       verb
+	payload  []byte        // of connect and refresh
+	sub      *subscription // of start and stop
+	op       Operation     // of start
+	close    *CloseError   // of shut
 }
 
 type verb byte

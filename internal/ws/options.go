@@ -22,6 +22,8 @@ type Options struct {
 	IdleTimeout time.Duration
 	// MaxSubscriptions is how many operations one connection may have at a time: 200.
 	MaxSubscriptions int
+	// Exceeded is called when an operation is refused for MaxSubscriptions. Nil: nobody is.
+	Exceeded func()
 	// MessagesPerSecond is how fast a client's messages are read after the first MessageBurst: 100 after 500. A client
 	// that sends faster is not closed, but waits.
 	MessagesPerSecond, MessageBurst int

@@ -1,6 +1,10 @@
 package ws
 
-import "context"
+import (
+	"context"
+
+	"github.com/notifyql/notifyql/internal/limit"
+)
 
 // Socket is one accepted WebSocket of any library. Read is called by one goroutine, Write and Ping by one other at a
 // time; Close by any, also while Read or Write is running, which it ends with an error.
@@ -29,7 +33,8 @@ type Pinger interface {
 // Service is what the protocol serves: the seam to everything behind it.
 type Service interface {
 	// Connect decides who the client is. init is the payload of connection_init, a JSON object, or nil. Its error closes
-	// the socket: with its code and reason if it is a *CloseError, otherwise with 4403. ctx is done when the connection ends.
+	// the socket: with its code and reason if it is a *CloseError, with 1013 if it is a *limit.Exceeded, otherwise with 4403. ctx
+	// is done when the connection ends.
 	Connect(ctx context.Context, init []byte) (Session, error)
 }
 
@@ -79,7 +84,16 @@ type Stream interface {
 
 // OperationError ends an operation with the protocol's error message.
 type OperationError struct {
-	Errors []byte // a JSON array of GraphQL errors
+	Errors   []byte          // a JSON array of GraphQL errors
+	Exceeded *limit.Exceeded // not nil: the limit that they tell of
 }
 
 func (e *OperationError) Error() string { return string(e.Errors) }
+
+// Unwrap gives the limit that was exceeded.
+func (e *OperationError) Unwrap() error {
+	if e.Exceeded == nil {
+		return nil
+	}
+	return e.Exceeded
+}

@@ -3,6 +3,8 @@ package ws
 import (
 	"encoding/json"
 	"strconv"
+
+	"github.com/notifyql/notifyql/internal/limit"
 )
 
 // The subprotocol's name.
@@ -88,7 +90,8 @@ func (t *transport) subscribe(m message) step {
 		return t.shut(closing(CodeDuplicate, "%s%s%s", before, id, after))
 	}
 	if t.subs.full() {
-		return step{send: errorMessage(m.rawID, tooManySubscriptions(t.subs.limit))}
+		e := TooManySubscriptions(t.subs.limit)
+		return step{send: errorMessage(m.rawID, e.GraphQL()), exceeded: e}
 	}
 	m.op.ID = m.id
 	s := newSubscription(m, "next")
@@ -176,6 +179,10 @@ func graphQLError(code, text string) []byte {
 	return b
 }
 
-func tooManySubscriptions(limit int) []byte {
-	return graphQLError("TOO_MANY_SUBSCRIPTIONS", "This connection has "+strconv.Itoa(limit)+" subscriptions already; complete one, or use another connection")
+// TooManySubscriptions is the error of an operation for which a connection that may have so many has no room.
+func TooManySubscriptions(max int) *limit.Exceeded {
+	return &limit.Exceeded{
+		Limit: "subscriptionsPerConnection", Max: max,
+		Text: "This connection has " + strconv.Itoa(max) + " subscriptions already; complete one, or use another connection",
+	}
 }

@@ -183,7 +183,7 @@ func TestTransportOperation(t *testing.T) {
 		t.Errorf("%+v", s.op)
 	}
 	s = m.receive(m.parse([]byte(`{"id":"c","type":"subscribe","payload":{"query":"q","operationName":"n","variables":null,"extensions":{"x":[]}}}`)))
-	if got := said(s); !strings.Contains(got, "TOO_MANY_SUBSCRIPTIONS") || !strings.HasPrefix(got, `send {"id":"c","type":"error"`) {
+	if got := said(s); !strings.Contains(got, `"code":"LIMIT_EXCEEDED","limit":"subscriptionsPerConnection","max":2`) || !strings.HasPrefix(got, `send {"id":"c","type":"error"`) {
 		t.Errorf("the third of two: %s", got)
 	}
 	m.receive(m.parse([]byte(complete("b"))))

@@ -249,7 +249,7 @@ func TestLastResultsComeBeforeTheEnd(t *testing.T) {
 	s, streams := begin(t, newPipe(transportWS), f, Options{}, "a")
 	a := streams[0]
 	a.mu.Lock()
-	a.results, a.err = [][]byte{[]byte(next1(1))}, &OperationError{[]byte(`[{"message":"over"}]`)}
+	a.results, a.err = [][]byte{[]byte(next1(1))}, &OperationError{Errors: []byte(`[{"message":"over"}]`)}
 	a.mu.Unlock()
 	a.wake()
 	s.want(next("a", next1(1)), `{"id":"a","type":"error","payload":[{"message":"over"}]}`)

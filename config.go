@@ -3,6 +3,7 @@ package notifyql
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/notifyql/notifyql/internal/gql"
@@ -61,6 +62,11 @@ type Config struct {
 	// Origins are the hosts, beside the server's own, whose pages may open a socket, such as "app.example.com" or
 	// "*.example.com".
 	Origins []string
+
+	// TrustedProxies are the networks of proxies in front of the handler. A request that comes from one of them has its
+	// X-Forwarded-For (from the right, up to the first address that is not trusted), X-Forwarded-Host and X-Forwarded-Proto believed: for
+	// RemoteAddr, the limits of an address and what is the server's own origin. Those of any other are not looked at.
+	TrustedProxies []netip.Prefix
 
 	// GraphiQL is the page for a browser's GET.
 	GraphiQL GraphiQL

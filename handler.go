@@ -26,6 +26,7 @@ import (
 // subscriptions below that, the first two only. A socket outlives its handler: what wraps the handler sees it return at once.
 func (s *Server) Handler() http.Handler {
 	r := chi.NewRouter()
+	r.Use(s.proxies.handler)
 	graphiql := http.Handler(http.NotFoundHandler())
 	if g := s.cfg.GraphiQL; !g.Disabled {
 		graphiql = web.GraphiQL(web.Options{Query: g.Query, Payload: g.Payload})
@@ -95,7 +96,7 @@ func (s *Server) newEvents() *sse.Handler {
 
 func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	accept := ws.AcceptOptions{
-		Origins: s.cfg.Origins, MaxMessageBytes: s.cfg.Limits.MessageBytes, Compression: s.cfg.Compression,
+		Origins: s.cfg.Origins, Encrypted: encrypted(r), MaxMessageBytes: s.cfg.Limits.MessageBytes, Compression: s.cfg.Compression,
 	}
 	if no := s.admit(r); no != nil {
 		s.refuseSocket(w, r, accept, no)

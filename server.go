@@ -31,6 +31,7 @@ type Server struct {
 	schema   atomic.Pointer[gql.Schema]
 	sockets  sockets
 	bounds   *bounds
+	proxies  proxies
 	events   *sse.Handler
 
 	ready     chan struct{} // closed once changes flow and there is a schema
@@ -64,6 +65,9 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		cfg: c, problems: problems.NewRecorder(), machine: feed.New(), bounds: newBounds(&c.Limits),
 		ready: make(chan struct{}), ended: make(chan struct{}),
+	}
+	if s.proxies, err = newProxies(c.TrustedProxies); err != nil {
+		return nil, fmt.Errorf("notifyql: %w", err)
 	}
 	s.log = slog.New(s.problems.Handler(c.Logger.Handler()))
 	s.sockets.init(c.Limits.Connections)
@@ -288,6 +292,9 @@ func (s *Server) maybeReady() {
 		s.readyOnce.Do(func() { close(s.ready) })
 	}
 }
+
+// Logger is the server's log: what is logged here is in /errors too, and has secrets taken out.
+func (s *Server) Logger() *slog.Logger { return s.log }
 
 // SDL returns the present schema, the whole, in the schema definition language; empty before the server is ready.
 func (s *Server) SDL() string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,12 +39,16 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	encryption, err := s.encryption(srv.Logger())
+	if err != nil {
+		return err
+	}
 	ln, err := net.Listen("tcp", s.addr)
 	if err != nil {
 		return fmt.Errorf("can't serve on %s: %w; stop what uses it, or set NOTIFYQL_ADDR", s.addr, err)
 	}
-	c.Logger.Info("serving", "address", ln.Addr().String(), "graphql", "/graphql", "health", "/health")
-	return serveOn(ctx, srv, ln)
+	c.Logger.Info("serving", "address", ln.Addr().String(), "graphql", "/graphql", "health", "/health", "encrypted", encryption != nil)
+	return serveOn(ctx, srv, ln, encryption)
 }
 
 // migrateWhenUp migrates, and waits for a database that is not there yet.
@@ -77,14 +82,21 @@ func unreachable(err error) bool {
 	return !errors.As(err, &said) || said.Code == "57P03"
 }
 
-// serveOn runs the server and its HTTP face until ctx ends.
-func serveOn(ctx context.Context, srv *notifyql.Server, ln net.Listener) error {
+// serveOn runs the server and its HTTP face until ctx ends; unencrypted if encryption is nil.
+func serveOn(ctx context.Context, srv *notifyql.Server, ln net.Listener, encryption *tls.Config) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	face := &http.Server{Handler: routes(srv), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	face := &http.Server{
+		Handler: routes(srv), TLSConfig: encryption, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	}
 	served := make(chan error, 1)
 	go func() {
-		err := face.Serve(ln)
+		var err error
+		if encryption == nil {
+			err = face.Serve(ln)
+		} else {
+			err = face.ServeTLS(ln, "", "")
+		}
 		if errors.Is(err, http.ErrServerClosed) {
 			err = nil
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -16,7 +17,9 @@ import (
 // settings are what the server is run with.
 type settings struct {
 	databaseURL, poolURL, addr, bus, mode, logLevel, logFormat string
+	tlsCert, tlsKey                                            string // files
 	origins                                                    []string
+	trusted                                                    []netip.Prefix
 	auth                                                       authSettings
 	migrate, graphiql, federation, compression                 bool
 	drain                                                      time.Duration
@@ -36,11 +39,15 @@ func (s *settings) list() []setting {
 	count := func(p *int) flag.Value { return &value[int]{p, positive(strconv.Atoi)} }
 	size := func(p *int64) flag.Value { return &value[int64]{p, positive(parseBytes)} }
 	span := func(p *time.Duration) flag.Value { return &value[time.Duration]{p, positive(time.ParseDuration)} }
+	networks := func(p *[]netip.Prefix) flag.Value { return &value[[]netip.Prefix]{p, parseNetworks} }
 	l, a := &s.limits, &s.auth
 	return []setting{
 		{"database-url", "DATABASE_URL", "", "where Postgres is: the primary, directly, without a transaction pooler", text(&s.databaseURL)},
 		{"pool-url", "NOTIFYQL_POOL_URL", "", "the same database for all but listening; may go through a pooler (default: the database URL)", text(&s.poolURL)},
 		{"addr", "NOTIFYQL_ADDR", ":8000", "address to serve on", text(&s.addr)},
+		{"tls-cert", "NOTIFYQL_TLS_CERT", "", "a file of the server's certificate and those between it and a root, in PEM; with tls-key: serve HTTPS. Both may be replaced while the server runs", text(&s.tlsCert)},
+		{"tls-key", "NOTIFYQL_TLS_KEY", "", "a file of the certificate's key", text(&s.tlsKey)},
+		{"trusted-proxies", "NOTIFYQL_TRUSTED_PROXIES", "", "proxies in front of the server, such as 10.0.0.0/8,192.0.2.7, whose X-Forwarded-For, -Host and -Proto are believed; those of others are not", networks(&s.trusted)},
 		{"auth", "NOTIFYQL_AUTH", "", "who clients are: jwt, by a signed token; hook, as an HTTP service of yours says; trust, as they themselves say in connection_init (tenantId, userId); without it all are refused", text(&a.kind)},
 		{"auth-recheck", "NOTIFYQL_AUTH_RECHECK", "", "how often it is asked again who a connected client is, so that a right that was withdrawn ends (default: never)", span(&a.recheck)},
 		{"jwt-secret", "NOTIFYQL_JWT_SECRET", "", "the secret that tokens are signed with, of at least 32 bytes; or one of the next two", text(&a.secret)},
@@ -150,7 +157,7 @@ func (p *program) serverConfig(s *settings) (notifyql.Config, error) {
 	}
 	c := notifyql.Config{DatabaseURL: s.databaseURL, PoolURL: s.poolURL, Mode: notifyql.Mode(s.mode), Limits: s.limits, DrainTimeout: s.drain, Logger: log}
 	c.GraphiQL.Disabled, c.Federation, c.Compression = !s.graphiql, s.federation, s.compression
-	c.Origins, c.Recheck = s.origins, s.auth.recheck
+	c.Origins, c.TrustedProxies, c.Recheck = s.origins, s.trusted, s.auth.recheck
 	if c.Auth, err = s.authenticate(log); err != nil {
 		return c, err
 	}

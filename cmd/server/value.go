@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -57,4 +58,21 @@ func parseBytes(s string) (int64, error) {
 		return 0, errors.New("want a number of bytes, such as 65536, 64KB or 1MB")
 	}
 	return n * unit, nil
+}
+
+// parseNetworks reads networks, or single addresses, with commas between them.
+func parseNetworks(s string) ([]netip.Prefix, error) {
+	list, err := words(s)
+	if err != nil {
+		return nil, err
+	}
+	networks := make([]netip.Prefix, len(list))
+	for i, word := range list {
+		if addr, err := netip.ParseAddr(word); err == nil {
+			networks[i] = netip.PrefixFrom(addr, addr.BitLen())
+		} else if networks[i], err = netip.ParsePrefix(word); err != nil {
+			return nil, fmt.Errorf("%q is neither an address nor a network such as 10.0.0.0/8", word)
+		}
+	}
+	return networks, nil
 }

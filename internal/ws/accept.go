@@ -9,7 +9,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"path"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -22,6 +25,9 @@ type AcceptOptions struct {
 	// Origins lists the hosts, or scheme://host, whose pages may connect beside the server's own; * and ? as in
 	// path.Match; "*" alone allows all. A client that names no origin, and so is no browser, is always allowed.
 	Origins []string
+	// Encrypted says that the client's connection is, here or at a proxy. Then a page that came unencrypted is of another origin,
+	// though it has the server's host: whoever is in the network can have made it.
+	Encrypted bool
 	// MaxMessageBytes bounds a client's message: 1 MB. A longer one closes the connection with 1009.
 	MaxMessageBytes int64
 	// Compression offers permessage-deflate without context takeover: no memory for an idle connection, CPU for each
@@ -68,6 +74,11 @@ func Refuse(w http.ResponseWriter, r *http.Request, o AcceptOptions, why error) 
 }
 
 func accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*socket, error) {
+	if o.unencrypted(r) {
+		err := errors.New("the page came unencrypted: it is of another origin")
+		http.Error(w, err.Error(), http.StatusForbidden)
+		return nil, err
+	}
 	h := &handover{ResponseWriter: w}
 	s := &socket{pings: newBucket(pingsPerSecond, pingsPerSecond)}
 	mode := websocket.CompressionDisabled
@@ -92,6 +103,22 @@ func accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*socket, e
 	s.ws, s.conn = c, h.conn
 	s.compresses = w.Header().Get("Sec-Websocket-Extensions") != ""
 	return s, nil
+}
+
+// unencrypted reports whether a page of the server's host is none of its origin for that. The library looks at the host only.
+func (o *AcceptOptions) unencrypted(r *http.Request) bool {
+	u, err := url.Parse(r.Header.Get("Origin"))
+	if !o.Encrypted || err != nil || u.Scheme != "http" || !strings.EqualFold(u.Host, r.Host) {
+		return false
+	}
+	return !slices.ContainsFunc(o.Origins, func(pattern string) bool {
+		target := u.Host
+		if strings.Contains(pattern, "://") {
+			target = "http://" + u.Host
+		}
+		listed, err := path.Match(strings.ToLower(pattern), strings.ToLower(target))
+		return err == nil && listed
+	})
 }
 
 // handover hijacks with a wire and small buffers.

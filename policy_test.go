@@ -3,6 +3,7 @@ package notifyql_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -75,4 +76,28 @@ func TestAClaimOfAPolicyIsPartOfTheRight(t *testing.T) {
 	c := connect(t, url, `{"authToken":"one"}`)
 	d.set("one", in(map[string]any{"departments": "1"}))
 	c.wantClose(4403, "Forbidden: the identity has changed")
+}
+
+// Where columns exchange names, the table is unwatched and watched in the same transaction: nothing of before is judged by the wrong column.
+func TestColumnsThatExchangeNames(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, `create table notes (id int primary key, tenant_id text, owner text, reader text); select notifyql.restrict('notes', 'owner'), notifyql.watch('notes')`)
+	srv := run(t, notifyql.Config{DatabaseURL: db.URL})
+	ann, bob := notifyql.Identity{UserID: "ann", Tenants: []string{"a"}}, notifyql.Identity{UserID: "bob", Tenants: []string{"a"}}
+	first := watch(t, srv, bob, `notesChanged(initial: true) { kind cursor }`)
+	after := fmt.Sprintf(`notesChanged(after: %q) { kind new { id } }`, first.next().Cursor)
+	db.Exec(t, `insert into notes values (1, 'a', 'ann', 'bob')`)
+	if got := watch(t, srv, ann, after).until("SYNCED") + watch(t, srv, bob, after).until("SYNCED"); got != "INSERT 1" {
+		t.Errorf("before: %s", got)
+	}
+	db.Exec(t, `begin; select notifyql.unwatch('notes'); alter table notes rename owner to x; alter table notes rename reader to owner; alter table notes rename x to reader;
+		select notifyql.watch('notes'); commit`)
+	if s, err := first.try(t.Context()); err == nil || !strings.Contains(err.Error(), "watched no more") {
+		t.Fatal(s, err)
+	}
+	db.Exec(t, `insert into notes values (2, 'a', 'ann', 'bob')`) // the columns are still in their order
+	if got := watch(t, srv, bob, after).until("SYNCED") + "; " + watch(t, srv, ann, after).until("SYNCED"); got != "; INSERT 2" {
+		t.Errorf("after: %s", got)
+	}
 }

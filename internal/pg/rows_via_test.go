@@ -10,10 +10,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/notifyql/notifyql/internal/catalog"
 	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
 )
@@ -265,6 +267,44 @@ func TestRowsThroughAForeignKeyAndWhatFollows(t *testing.T) {
 		}
 		if len(final) != len(r.rows) {
 			t.Errorf("%q: %d rows, want %d", r.tenants, len(r.rows), len(final))
+		}
+	}
+}
+
+// The way to a table's tenants is told as its tenant column, and so is that it is lost, and found.
+func TestAWayIsFollowed(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, `create table orders (id int primary key, tenant_id text); create table items (id int primary key, order_id int constraint key references orders); select notifyql.watch('items', tenant_via => 'order_id')`)
+	told := make(chan string)
+	startNode(t, Config{DatabaseURL: db.URL, Poll: 20 * time.Millisecond, OnCatalog: func(c catalog.Catalog) {
+		select {
+		case told <- c.Tables[0].TenantColumn:
+		case <-t.Context().Done():
+		}
+	}})
+	const way = "order_id -> public.orders (id): tenant_id"
+	for _, step := range []struct{ sql, want string }{
+		{`select 1`, way},
+		{`alter table orders rename tenant_id to other`, ""},
+		{`alter table orders rename other to tenant_id`, way},
+		{`alter table orders rename id to other`, ""},
+		{`alter table orders rename other to id`, way},
+		{`alter table orders rename to other`, ""},
+		{`alter table other rename to orders`, way},
+		{`alter table items drop constraint key`, ""},
+		{`alter table items add tenant_id int; select notifyql.watch('items')`, "tenant_id"},
+		{`alter table items add constraint key foreign key (order_id) references orders; select notifyql.watch('items', tenant_via => 'key')`, way},
+		{`drop table orders cascade`, ""},
+	} {
+		db.Exec(t, step.sql)
+		select {
+		case got := <-told:
+			if got != step.want {
+				t.Errorf("after %s: %q, want %q", step.sql, got, step.want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("nothing was told after %s", step.sql)
 		}
 	}
 }

@@ -85,7 +85,7 @@ func (s *Server) serveSubscriptions(w http.ResponseWriter, r *http.Request) {
 func (s *Server) newEvents() *sse.Handler {
 	l := s.cfg.Limits
 	return sse.New(sse.Options{
-		Service: func(r *http.Request) ws.Service { return &service{s: s, r: r} },
+		Service: func(r *http.Request) ws.Service { return &service{s: s, r: r, protocol: "sse"} },
 		Context: s.sockets.ctx,
 		Enter: func(r *http.Request) (func(), error) {
 			return s.sockets.leave, s.admit(r)
@@ -110,7 +110,7 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	// The handler returns, so that net/http frees what it holds for a request: two thirds of what an idle socket would cost.
 	// The request's context ends with it; whoever looks at the request later must not take that for the client's end.
-	service := &service{s: s, r: r.WithContext(context.WithoutCancel(r.Context()))}
+	service := &service{s: s, r: r.WithContext(context.WithoutCancel(r.Context())), protocol: socket.Subprotocol()}
 	go s.runSocket(socket, service, r.RemoteAddr)
 }
 

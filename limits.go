@@ -186,6 +186,22 @@ type counted struct {
 	ws.Stream
 	bounds *bounds
 	party  *party
+
+	// For operators; of stays nil if it is of no connection, or has ended when it began.
+	of    *session
+	id    string // the client's
+	since time.Time
+	wake  func()
+	place int // in its session's list; guarded by the session's lock
+	ended atomic.Pointer[ws.OperationError]
+}
+
+// Next ends with what an operator wants.
+func (c *counted) Next(dst [][]byte, limit int) ([][]byte, error) {
+	if e := c.ended.Load(); e != nil {
+		return dst, e
+	}
+	return c.Stream.Next(dst, limit)
 }
 
 // EventID implements sse.Identified.
@@ -199,4 +215,7 @@ func (c *counted) EventID(result []byte) string {
 func (c *counted) Close() {
 	c.Stream.Close()
 	c.bounds.unsubscribe(c.party)
+	if c.of != nil {
+		c.of.unlist(c)
+	}
 }

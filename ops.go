@@ -75,6 +75,16 @@ func (s *Server) feedStats() feed.Stats {
 	return s.machine.Stats()
 }
 
+// HealthHandler returns a router for whoever watches the server from outside: /health and /livez, as OpsHandler has them.
+func (s *Server) HealthHandler() http.Handler {
+	r := chi.NewRouter()
+	r.Get("/health", s.serveHealth)
+	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	return r
+}
+
 // OpsHandler returns a router for operators: /health (200 if the server is ready and connected, else 503, with the
 // reason), /livez (200 while the process lives), /metrics (for Prometheus) and /errors (recent problems by kind, with
 // counts and rates, and no secrets). Do not show it to the public.
@@ -82,10 +92,7 @@ func (s *Server) OpsHandler() http.Handler {
 	r := chi.NewRouter()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&collector{s})
-	r.Get("/health", s.serveHealth)
-	r.Get("/livez", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-	})
+	r.Mount("/", s.HealthHandler())
 	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	r.Get("/errors", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, struct {

@@ -32,6 +32,7 @@ type Server struct {
 	sockets  sockets
 	bounds   *bounds
 	proxies  proxies
+	roster   roster
 	events   *sse.Handler
 
 	ready     chan struct{} // closed once changes flow and there is a schema

@@ -16,8 +16,9 @@ import (
 
 // service is what one socket, or one request for events, is served with.
 type service struct {
-	s *Server
-	r *http.Request // until Connect, which is called once
+	s        *Server
+	r        *http.Request // until Connect, which is called once
+	protocol string
 }
 
 func (v *service) Connect(ctx context.Context, init []byte) (ws.Session, error) {
@@ -36,7 +37,7 @@ func (v *service) Connect(ctx context.Context, init []byte) (ws.Session, error) 
 		v.s.bounds.disconnect(&p)
 		return nil, err
 	}
-	return newSession(v.s, c, p, init, r), nil
+	return newSession(v, c, p, init, r), nil
 }
 
 // identify asks Config.Auth. What it says of a refusal stays in our log: it is not the client's to read.
@@ -67,14 +68,20 @@ func (s *Server) identify(ctx context.Context, init []byte, r *http.Request) (id
 // Refresh is called by the connection's goroutine, recheck and expire by timers; mu guards what they change. It is not
 // held while Auth is asked.
 type session struct {
-	s     *Server
-	party party           // for all of its identities, which are the same in that
-	ctx   context.Context // done when the session is over; the cause is a *ws.CloseError
-	end   context.CancelCauseFunc
+	s        *Server
+	id       string // the connection's
+	protocol string
+	since    time.Time
+	party    party // for all of its identities, which are the same in that
+
+	ctx context.Context // done when the session is over; the cause is a *ws.CloseError
+	end context.CancelCauseFunc
 
 	rechecks sync.WaitGroup // that run or are due
 
-	mu      sync.Mutex
+	mu            sync.Mutex
+	subscriptions []*counted // that run
+
 	c       *Connection     // replaced, never changed
 	init    json.RawMessage // what Auth was asked with last
 	r       *http.Request   // nil: Auth is not asked again
@@ -84,16 +91,17 @@ type session struct {
 	closed  bool
 }
 
-func newSession(s *Server, c *Connection, p party, init []byte, r *http.Request) *session {
-	v := &session{s: s, party: p, c: c, ctx: context.Background(), end: func(error) {}}
-	if s.cfg.Recheck > 0 || !c.Identity.ExpiresAt.IsZero() { // or else it is never over, and costs nothing
-		v.ctx, v.end = context.WithCancelCause(context.Background())
+func newSession(of *service, c *Connection, p party, init []byte, r *http.Request) *session {
+	v := &session{s: of.s, id: c.ID, protocol: of.protocol, since: time.Now(), party: p, c: c}
+	v.ctx, v.end = context.WithCancelCause(context.Background())
+	if v.s.cfg.Recheck > 0 || !c.Identity.ExpiresAt.IsZero() { // or else Auth is not asked again
 		v.init, v.r = slices.Clone(init), r.WithContext(context.WithoutCancel(r.Context()))
 		v.r.Body = http.NoBody // the other holds the request's buffers
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.watch()
+	v.s.roster.add(v.id, v)
 	return v
 }
 
@@ -243,7 +251,11 @@ func (v *session) Subscribe(ctx context.Context, op ws.Operation, wake func()) w
 	if v.ctx.Err() != nil {
 		return &ended{errors: failure("FORBIDDEN", "the connection's right has ended")}
 	}
-	return v.s.begin(ctx, op, v.connection(), &v.party, wake)
+	st := v.s.begin(ctx, op, v.connection(), &v.party, wake)
+	if c, ok := st.(*counted); ok {
+		v.list(c, op.ID, wake)
+	}
+	return st
 }
 
 // Close implements ws.Session.
@@ -259,6 +271,7 @@ func (v *session) Close() {
 	v.mu.Unlock()
 	v.end(nil) // Auth, if it is being asked, need not go on
 	v.rechecks.Wait()
+	v.s.roster.remove(v.id)
 	v.s.bounds.disconnect(&v.party)
 	v.s.disconnected(v.connection())
 }

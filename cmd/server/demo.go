@@ -68,7 +68,7 @@ func (p *program) demo(ctx context.Context, args []string) (err error) {
 	var parts sync.WaitGroup
 	failed := make(chan error, 3)
 	start := func(part func() error) { parts.Go(func() { failed <- part(); stop() }) }
-	start(func() error { return serveOn(ctx, srv, ln, nil) })
+	start(func() error { return serveOn(ctx, srv, &face{listener: ln, handler: routes(srv, true)}) })
 	select {
 	case <-srv.Ready():
 		p.introduce(ln.Addr().String(), shop.Version())

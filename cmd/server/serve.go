@@ -47,8 +47,18 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("can't serve on %s: %w; stop what uses it, or set NOTIFYQL_ADDR", s.addr, err)
 	}
+	faces := []*face{{listener: ln, handler: routes(srv, s.adminAddr == ""), encryption: encryption}}
+	if s.adminAddr != "" {
+		admin, err := s.adminFace(srv, encryption)
+		if err != nil {
+			ln.Close() //nolint:errcheck // nothing was served
+			return err
+		}
+		faces = append(faces, admin)
+		c.Logger.Info("serving operators", "address", admin.listener.Addr().String())
+	}
 	c.Logger.Info("serving", "address", ln.Addr().String(), "graphql", "/graphql", "health", "/health", "encrypted", encryption != nil)
-	return serveOn(ctx, srv, ln, encryption)
+	return serveOn(ctx, srv, faces...)
 }
 
 // migrateWhenUp migrates, and waits for a database that is not there yet.
@@ -82,39 +92,62 @@ func unreachable(err error) bool {
 	return !errors.As(err, &said) || said.Code == "57P03"
 }
 
-// serveOn runs the server and its HTTP face until ctx ends; unencrypted if encryption is nil.
-func serveOn(ctx context.Context, srv *notifyql.Server, ln net.Listener, encryption *tls.Config) error {
+// face is what is served on an address.
+type face struct {
+	listener   net.Listener
+	handler    http.Handler
+	encryption *tls.Config // nil: none
+}
+
+// serve serves until the HTTP server is shut down.
+func (f *face) serve(on *http.Server) error {
+	var err error
+	if f.encryption == nil {
+		err = on.Serve(f.listener)
+	} else {
+		err = on.ServeTLS(f.listener, "", "")
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// serveOn runs the server and its HTTP faces until ctx ends.
+func serveOn(ctx context.Context, srv *notifyql.Server, faces ...*face) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	face := &http.Server{
-		Handler: routes(srv), TLSConfig: encryption, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	servers := make([]*http.Server, len(faces))
+	served := make(chan error, len(faces))
+	for i, f := range faces {
+		on := &http.Server{Handler: f.handler, TLSConfig: f.encryption, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+		servers[i] = on
+		go func() {
+			err := f.serve(on)
+			stop() // without a face there is nothing to run for
+			served <- err
+		}()
 	}
-	served := make(chan error, 1)
-	go func() {
-		var err error
-		if encryption == nil {
-			err = face.Serve(ln)
-		} else {
-			err = face.ServeTLS(ln, "", "")
-		}
-		if errors.Is(err, http.ErrServerClosed) {
-			err = nil
-		}
-		stop() // without a face there is nothing to run for
-		served <- err
-	}()
 	err := srv.Run(ctx) // closes the sockets before it returns
 	closing, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if face.Shutdown(closing) != nil {
-		face.Close() //nolint:errcheck // requests that did not end in time are cut off
+	for _, on := range servers {
+		if on.Shutdown(closing) != nil {
+			on.Close() //nolint:errcheck // requests that did not end in time are cut off
+		}
+		err = errors.Join(err, <-served)
 	}
-	return errors.Join(err, <-served)
+	return err
 }
 
-func routes(srv *notifyql.Server) http.Handler {
+// routes is what the public may reach; what is for operators too, if they have no address of their own.
+func routes(srv *notifyql.Server, operators bool) http.Handler {
 	r := chi.NewRouter()
-	r.Mount("/", srv.OpsHandler())
+	if operators {
+		r.Mount("/", srv.OpsHandler())
+	} else {
+		r.Mount("/", srv.HealthHandler())
+	}
 	r.Mount("/graphql", srv.Handler())
 	r.Get("/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/graphql", http.StatusFound) })
 	return r

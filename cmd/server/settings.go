@@ -18,6 +18,7 @@ import (
 type settings struct {
 	databaseURL, poolURL, addr, bus, mode, logLevel, logFormat string
 	tlsCert, tlsKey                                            string // files
+	adminAddr, adminToken                                      string
 	origins                                                    []string
 	trusted                                                    []netip.Prefix
 	auth                                                       authSettings
@@ -47,6 +48,8 @@ func (s *settings) list() []setting {
 		{"addr", "NOTIFYQL_ADDR", ":8000", "address to serve on", text(&s.addr)},
 		{"tls-cert", "NOTIFYQL_TLS_CERT", "", "a file of the server's certificate and those between it and a root, in PEM; with tls-key: serve HTTPS. Both may be replaced while the server runs", text(&s.tlsCert)},
 		{"tls-key", "NOTIFYQL_TLS_KEY", "", "a file of the certificate's key", text(&s.tlsKey)},
+		{"admin-addr", "NOTIFYQL_ADMIN_ADDR", "", "another address, for operators: who is connected, and ending it; /metrics and /errors are then there and not on addr. Such as 127.0.0.1:9000; one that other machines reach needs admin-token", text(&s.adminAddr)},
+		{"admin-token", "NOTIFYQL_ADMIN_TOKEN", "", "what operators have to send as Authorization: Bearer …, of at least 16 bytes", text(&s.adminToken)},
 		{"trusted-proxies", "NOTIFYQL_TRUSTED_PROXIES", "", "proxies in front of the server, such as 10.0.0.0/8,192.0.2.7, whose X-Forwarded-For, -Host and -Proto are believed; those of others are not", networks(&s.trusted)},
 		{"auth", "NOTIFYQL_AUTH", "", "who clients are: jwt, by a signed token; hook, as an HTTP service of yours says; trust, as they themselves say in connection_init (tenantId, userId); without it all are refused", text(&a.kind)},
 		{"auth-recheck", "NOTIFYQL_AUTH_RECHECK", "", "how often it is asked again who a connected client is, so that a right that was withdrawn ends (default: never)", span(&a.recheck)},
@@ -158,6 +161,9 @@ func (p *program) serverConfig(s *settings) (notifyql.Config, error) {
 	c := notifyql.Config{DatabaseURL: s.databaseURL, PoolURL: s.poolURL, Mode: notifyql.Mode(s.mode), Limits: s.limits, DrainTimeout: s.drain, Logger: log}
 	c.GraphiQL.Disabled, c.Federation, c.Compression = !s.graphiql, s.federation, s.compression
 	c.Origins, c.TrustedProxies, c.Recheck = s.origins, s.trusted, s.auth.recheck
+	if err := s.checkAdmin(); err != nil {
+		return c, err
+	}
 	if c.Auth, err = s.authenticate(log); err != nil {
 		return c, err
 	}

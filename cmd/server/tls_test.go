@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -58,14 +59,32 @@ func write(t *testing.T, file string, content []byte) {
 
 // lockedLog is a log that is read while it is written.
 type lockedLog struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+	mu    sync.Mutex
+	text  bytes.Buffer
+	grown chan struct{} // closed by the next Write; nil: nobody waits
 }
 
 func (l *lockedLog) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.grown != nil {
+		close(l.grown)
+		l.grown = nil
+	}
 	return l.text.Write(b)
+}
+
+// find looks for what matches, and else gives what is closed when there is more to look at.
+func (l *lockedLog) find(what *regexp.Regexp) (match []string, more <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if match = what.FindStringSubmatch(l.text.String()); match != nil {
+		return match, nil
+	}
+	if l.grown == nil {
+		l.grown = make(chan struct{})
+	}
+	return nil, l.grown
 }
 
 func (l *lockedLog) String() string {
@@ -98,7 +117,9 @@ func TestTheCertificateIsReplaced(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- serveOn(ctx, srv, ln, pair.config()) }()
+	go func() {
+		ended <- serveOn(ctx, srv, &face{listener: ln, handler: routes(srv, true), encryption: pair.config()})
+	}()
 	<-srv.Ready()
 	addr := ln.Addr().String()
 

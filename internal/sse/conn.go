@@ -272,6 +272,12 @@ func (c *conn) gather(b []byte) (events []byte, over bool) {
 	return b, over
 }
 
+// comesBack reports whether the client of a session that is over is to come back: then its operations must not end.
+func (c *conn) comesBack() bool {
+	var why *ws.CloseError
+	return errors.As(context.Cause(c.over), &why) && why.Code == ws.CodeTryAgainLater
+}
+
 // appendOver appends the end of all operations of a session that is over. The last event's id stays: who comes back with a
 // new right goes on behind it.
 func (c *conn) appendOver(b []byte) []byte {

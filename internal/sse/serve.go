@@ -45,7 +45,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, c *conn) {
 				return
 			}
 		case <-c.over.Done():
-			write(c.appendOver(nil))
+			if !c.comesBack() {
+				write(c.appendOver(nil))
+			}
 			return
 		case <-r.Context().Done():
 			return

@@ -14,6 +14,7 @@ type Reader struct {
 	place int         // in group.readers; guarded by group.mu
 
 	joined atomic.Pointer[join] // what Joined found, for a reader that is joining
+	taken  atomic.Int64         // see take
 
 	// of the consumer
 	phase  phase
@@ -65,7 +66,10 @@ func (r *Reader) Next(dst [][]byte, limit int) ([][]byte, error) {
 	}
 	r.awake.Store(false)
 	start := len(dst)
-	defer func() { r.g.hub.delivered.Add(int64(len(dst) - start)) }()
+	defer func() {
+		r.g.hub.delivered.Add(int64(len(dst) - start))
+		r.take()
+	}()
 	for end := start + limit; len(dst) < end; {
 		was := r.phase
 		var err error

@@ -16,6 +16,7 @@ const (
 	CodeUnsupportedData = 1003
 	CodeAbnormal        = 1006 // never sent: the connection ended without a close frame
 	CodeInvalidText     = 1007
+	CodePolicy          = 1008 // ended for good, by an operator
 	CodeTooBig          = 1009
 	CodeRestart         = 1012
 	CodeTryAgainLater   = 1013

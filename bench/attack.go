@@ -224,36 +224,74 @@ func underAttack(ctx context.Context, seconds int) error {
 				return err
 			}
 		}
-		attacking, end := context.WithCancel(ctx)
-		var all sync.WaitGroup
-		var did atomic.Int64
+		end := func() string { return "0" }
+		var err error
 		if a.do != nil {
-			for range bad {
-				all.Go(func() { a.do(attacking, srv.addr, &did) }) //nolint:errcheck // thrown out, as it should be
-			}
+			end, err = startHostile(ctx, a.name, srv.addr, bad)
 		}
-		err := pause(ctx, time.Second)
+		err = errors.Join(err, pause(ctx, time.Second))
 		ours.forget()
+		began, busy := time.Now(), srv.cpu()
 		if err == nil {
 			err = writeAt(ctx, conn, "ours", 100, time.Duration(seconds)*time.Second)
 		}
-		rss := srv.memory()
+		rss, cores := srv.memory(), (srv.cpu()-busy).Seconds()/time.Since(began).Seconds()
 		err = errors.Join(err, pause(ctx, 500*time.Millisecond))
 		p50, p99, n := ours.median(good)
-		end()
+		did := end()
 		leave()
-		all.Wait()
 		if err != nil {
 			return fmt.Errorf("%s: %w", a.name, err)
 		}
 		if a.do == nil {
 			calm = p99
 		}
-		fmt.Printf("  %-28s p50 %s  p99 %s (%.1f)  %d arrivals  server %d MB  tried %d times\n", a.name, ms(p50), ms(p99), float64(p99)/float64(calm), n, rss>>20, did.Load())
+		fmt.Printf("  %-28s p50 %s  p99 %s (%.1f)  %d arrivals  server %d MB, %.2f cores  tried %s times\n", a.name, ms(p50), ms(p99), float64(p99)/float64(calm), n, rss>>20, cores, did)
 		if err := pause(ctx, 2*time.Second); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// startHostile runs so many clients that mean harm, in a process that gets what others leave of the machine: elsewhere they have machines of
+// their own.
+func startHostile(ctx context.Context, name, addr string, clients int) (end func() (did string), err error) {
+	cmd := exec.CommandContext(ctx, "nice", "-n", "19", os.Args[0], "-hostile", name, "-reader", addr, "-sockets", strconv.Itoa(clients))
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	var out strings.Builder
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return func() string {
+		in.Close() //nolint:errcheck // it is told to end
+		cmd.Wait() //nolint:errcheck // what it says counts
+		return out.String()
+	}, nil
+}
+
+// beHostile does one of the attacks with so many clients until standard input ends, and prints how often.
+func beHostile(ctx context.Context, name, addr string, clients int) error {
+	ctx, stop := context.WithCancel(ctx)
+	go func() {
+		io.Copy(io.Discard, os.Stdin) //nolint:errcheck // its end counts
+		stop()
+	}()
+	var did atomic.Int64
+	var all sync.WaitGroup
+	for _, a := range attacks {
+		if a.name == name && a.do != nil {
+			for range clients {
+				all.Go(func() { a.do(ctx, addr, &did) }) //nolint:errcheck // thrown out, as it should be
+			}
+		}
+	}
+	all.Wait()
+	fmt.Print(did.Load())
 	return nil
 }
 
@@ -309,6 +347,20 @@ func (p *program) stop() {
 	p.cmd.Process.Kill() //nolint:errcheck // it may have ended
 	p.cmd.Wait()         //nolint:errcheck // killed
 	os.RemoveAll(p.dir)  //nolint:errcheck // temporary
+}
+
+// cpu is the processor's time that the process has taken so far.
+func (p *program) cpu() time.Duration {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid)) // zero where there is none
+	_, after, _ := strings.Cut(string(stat), ") ")
+	var ticks int64 // of a hundredth of a second
+	for i, f := range strings.Fields(after) {
+		if i == 11 || i == 12 { // utime, stime: proc(5)
+			n, _ := strconv.ParseInt(f, 10, 64)
+			ticks += n
+		}
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
 // memory is what the process holds, in bytes.

@@ -41,11 +41,16 @@ type benchmark struct {
 func main() {
 	seconds := flag.Int("seconds", 5, "length of each measured phase")
 	reader := flag.String("reader", "", "be the reading side of fanout, at this address")
+	hostile := flag.String("hostile", "", "be the clients of this name of attack, at the address that -reader has")
 	sockets := flag.Int("sockets", 1000, "sockets of fanout")
 	subscribers := flag.Int("subscribers", 100, "subscribers of latency")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if *hostile != "" {
+		exit(beHostile(ctx, *hostile, *reader, *sockets))
+		return
+	}
 	if *reader != "" {
 		exit(readSockets(ctx, *reader, *sockets))
 		return

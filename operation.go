@@ -41,7 +41,7 @@ func (s *Server) start(ctx context.Context, op ws.Operation, c *Connection, wake
 			}
 			start = subs.Start{After: &after}
 		}
-		reader, err := s.hub.Attach(plan, id, start, wake)
+		reader, err := s.attach(plan, id, start, wake)
 		if errors.Is(err, subs.ErrNoHistory) {
 			return &ended{errors: failure("CURSOR_INVALID", err.Error())}
 		}
@@ -55,9 +55,23 @@ func (s *Server) start(ctx context.Context, op ws.Operation, c *Connection, wake
 	}
 }
 
+// reader is a subscription at the hub.
+type reader interface {
+	Next(dst [][]byte, limit int) ([][]byte, error)
+	Progress() subs.Progress
+	Close()
+}
+
+func (s *Server) attach(plan *gql.Plan, id *Identity, start subs.Start, wake func()) (reader, error) {
+	if plan.Follows() {
+		return s.hub.Follow(plan, id, start, wake)
+	}
+	return s.hub.Attach(plan, id, start, wake)
+}
+
 // live is a running subscription.
 type live struct {
-	*subs.Reader
+	reader
 	plan *gql.Plan
 }
 
@@ -65,14 +79,14 @@ type live struct {
 func (l live) EventID(result []byte) string { return l.plan.EventID(result) }
 
 func (l live) Next(dst [][]byte, limit int) ([][]byte, error) {
-	dst, err := l.Reader.Next(dst, limit)
+	dst, err := l.reader.Next(dst, limit)
 	var changed *gql.SchemaChanged
 	switch {
 	case err == nil:
 		return dst, nil
 	case errors.Is(err, subs.ErrOverflow):
 		err = &ws.OperationError{Errors: failure("OVERFLOW", err.Error()+"; subscribe again")}
-	case errors.Is(err, change.ErrDropped), errors.Is(err, change.ErrCursorExpired):
+	case errors.Is(err, change.ErrDropped), errors.Is(err, change.ErrCursorExpired), errors.Is(err, subs.ErrUntold):
 		err = &ws.OperationError{Errors: failure("CURSOR_EXPIRED", err.Error()+"; subscribe again without the cursor, with initial: true")}
 	case errors.Is(err, change.ErrCursorInvalid):
 		err = &ws.OperationError{Errors: failure("CURSOR_INVALID", err.Error())}

@@ -30,6 +30,14 @@ type Policy struct {
 	Column int16    // the column's number; of a RowPolicy zero, if it is gone: then only who bypasses the policy sees rows
 	Claim  string   // of a RowPolicy: the claim that has the column's value; empty: the user's id
 	Roles  []string // that see all rows; or, of a ColumnPolicy, the only ones that see the column
+	Member *Member  // of a MemberPolicy; nil if what it needs is gone: then only who bypasses it sees rows
+}
+
+// Member is what a MemberPolicy needs of the member table, another watched table or the same.
+type Member struct {
+	Watch change.WatchID
+	Key   int16 // the number of the column that a row's column must equal
+	User  int16 // and of that which must have the claim's value, or the user's id
 }
 
 // PolicyKind tells what a Policy is about.
@@ -39,6 +47,7 @@ type PolicyKind byte
 const (
 	RowPolicy    PolicyKind = 'r' // rows whose column has a value of the identity's
 	ColumnPolicy PolicyKind = 'c'
+	MemberPolicy PolicyKind = 'm' // rows whose column equals one of the identity's rows of another table
 )
 
 // Column is a column that subscribers can see.

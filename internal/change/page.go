@@ -32,6 +32,16 @@ type Query struct {
 	Args    []any
 	OrderBy []OrderBy
 	Limit   int64 // rows; 0: all
+	Among   *Among
+}
+
+// Among leaves of a Query's rows those of which a column has the same value as a column of some row of another watched table, the
+// member table. Of that the tenants are those of the Query.
+type Among struct {
+	Column string
+	Watch  WatchID // the member table
+	Key    string  // its column
+	Where  string  // a condition on its columns; its parameters are in the Query's Args, behind those of the Query's own
 }
 
 // OrderBy orders rows by a column. Text is ordered by its bytes.

@@ -88,6 +88,7 @@ func (o Options) build(c catalog.Catalog, fields []Field, hidden map[columnID]bo
 	for _, t := range tables {
 		b.addTable(t)
 	}
+	b.linkMembers()
 	b.write()
 	if o.Federation {
 		b.federate()

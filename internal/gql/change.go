@@ -124,11 +124,11 @@ func (p *Plan) change(r *result, fields []changeField, m *subs.Match, e subs.Eff
 	var before, after *change.Row
 	kind := "TRUNCATE"
 	switch e {
-	case subs.Enters:
+	case subs.Enters, subs.Gained:
 		kind, after = "INSERT", m.New
 	case subs.Changes:
 		kind, before, after = "UPDATE", m.Old, m.New
-	case subs.Leaves:
+	case subs.Leaves, subs.Lost:
 		kind, before = "DELETE", m.Old
 	case subs.Stands:
 		kind, after = "INITIAL", m.New
@@ -185,6 +185,8 @@ func (p *Plan) plain(r *result, f *changeField, kind string, m *subs.Match, e su
 		r.buf = quoted(r.buf, p.table.name+"Change")
 	case e == subs.Stands:
 		r.buf = append(r.buf, "null"...)
+	case f.name == "cause" && (e == subs.Gained || e == subs.Lost):
+		r.buf = append(r.buf, `"MOVED"`...)
 	case f.name == "cause":
 		r.buf = quoted(r.buf, cause(c.Op))
 	case f.name == "transaction":

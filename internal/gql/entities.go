@@ -9,6 +9,7 @@ import (
 
 	"github.com/vektah/gqlparser/v2/ast"
 
+	"github.com/notifyql/notifyql/internal/auth"
 	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/filter"
 	"github.com/notifyql/notifyql/internal/subs"
@@ -30,7 +31,7 @@ func (q query) entities(args map[string]any) any {
 		default:
 			if asked[t] == nil {
 				asked[t] = &lookup{query: q, table: t, wanted: map[string][]int{}}
-				asked[t].admits, _ = t.admits(q.id)
+				asked[t].see(q.id)
 			}
 			if err := asked[t].add(fields, i); err != nil {
 				out[i] = err
@@ -75,11 +76,24 @@ func (t *table) finds() bool {
 // lookup is the rows of one table that a gateway asks for.
 type lookup struct {
 	query
-	table  *table
-	wanted map[string][]int // places in the answer, by what finds the row
-	rows   []*filter.Predicate
-	values []filter.Value    // of the key's first column
-	admits *filter.Predicate // what the table's policies let the identity see
+	table   *table
+	wanted  map[string][]int // places in the answer, by what finds the row
+	rows    []*filter.Predicate
+	values  []filter.Value    // of the key's first column
+	admits  *filter.Predicate // what the table's policies let the identity see
+	policy  *memberPolicy
+	members *Plan // of that, which rows are the identity's
+}
+
+// see finds out what the table's policies let the identity see.
+func (l *lookup) see(id *auth.Identity) {
+	var why error
+	if l.admits, why = l.table.admits(id); why == nil {
+		l.policy, l.members, why = l.table.membership(id)
+	}
+	if why != nil {
+		l.admits = filter.Or()
+	}
 }
 
 // add asks for one row more.
@@ -157,6 +171,7 @@ func (l *lookup) fill(out []any) {
 		return
 	}
 	q.Where, q.Args = condition.SQL(nil)
+	l.policy.among(q, l.members)
 	found, err := l.schema.options.Rows(l.ctx, q)
 	if err != nil {
 		l.schema.log().Warn("rows that a gateway asked for could not be read", "table", l.table.info.Name, "error", err)

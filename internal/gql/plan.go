@@ -27,6 +27,10 @@ type Plan struct {
 	fields  []changeField
 	batch   []batchField // instead of fields: for whole transactions
 
+	// Of a table whose rows are visible through another one:
+	policy  *memberPolicy
+	members *Plan // the identity's rows of that
+
 	// Of a custom field:
 	custom *customPlan
 }
@@ -48,7 +52,7 @@ func (p *Plan) Match(m *subs.Match) subs.Effect {
 		}
 		return subs.None
 	}
-	if p.admits.Never() {
+	if p.admits.Never() || p.members != nil && c.XID != 0 { // what follows is for a plan Under keys
 		return subs.None
 	}
 	if c.Op == change.Truncate {

@@ -175,12 +175,14 @@ func textOf(v any) (string, bool) {
 // SameRows reports whether the tables' policies let two identities see the same rows.
 func (s *Schema) SameRows(a, b *auth.Identity) bool {
 	for _, t := range s.tables {
-		if len(t.rows) == 0 {
+		if len(t.rows) == 0 && len(t.members) == 0 {
 			continue
 		}
 		ofA, _ := t.admits(a)
 		ofB, _ := t.admits(b)
-		if ofA.Key() != ofB.Key() {
+		_, throughA, notA := t.membership(a)
+		_, throughB, notB := t.membership(b)
+		if ofA.Key() != ofB.Key() || (notA == nil) != (notB == nil) || throughA.keyOf() != throughB.keyOf() {
 			return false
 		}
 	}

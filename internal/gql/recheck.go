@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/subs"
 )
 
@@ -29,6 +30,19 @@ func (s *Schema) Recheck(plan subs.Plan) error {
 	}
 	if why := p.difference(s.tables[p.field]); why != "" {
 		return &SchemaChanged{why}
+	}
+	if p.members != nil && p.members.difference(s.watched(p.members.table.info.Watch)) != "" {
+		return &SchemaChanged{fmt.Sprintf("what table %s is visible through is another table", p.Table())}
+	}
+	return nil
+}
+
+// watched is the table with this watch; nil if there is none.
+func (s *Schema) watched(watch change.WatchID) *table {
+	for _, t := range s.tables {
+		if t.info.Watch == watch {
+			return t
+		}
 	}
 	return nil
 }

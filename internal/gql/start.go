@@ -8,7 +8,6 @@ import (
 
 	"github.com/notifyql/notifyql/internal/auth"
 	"github.com/notifyql/notifyql/internal/change"
-	"github.com/notifyql/notifyql/internal/filter"
 	"github.com/notifyql/notifyql/internal/subs"
 )
 
@@ -26,14 +25,7 @@ func (p *Plan) Start(id *auth.Identity) subs.Start {
 	if !p.start.initial {
 		return subs.Start{After: p.start.after}
 	}
-	q := &change.Query{Watch: p.table.info.Watch, OrderBy: p.start.orderBy, Limit: p.start.limit}
-	if id != nil {
-		q.Tenants = id.Tenants
-	}
-	if rows := filter.And(p.admits, p.where); !rows.Always() {
-		q.Where, q.Args = rows.SQL(nil)
-	}
-	return subs.Start{Rows: q}
+	return subs.Start{Rows: p.Query(id)}
 }
 
 // startAfter reads the argument after.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/notifyql/notifyql/internal/auth"
 	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/filter"
 )
 
 // Subscribe compiles an identity's subscription. If it cannot, errs is a JSON array of GraphQL errors, and the plan nil.
@@ -104,7 +105,11 @@ func (s *Schema) rootSelections(op *ast.OperationDefinition, variables []byte) (
 
 func (s *Schema) planTable(p *Plan, t *table, id *auth.Identity) *gqlError {
 	var why error
-	if p.admits, why = t.admits(id); why != nil {
+	if p.admits, why = t.admits(id); why == nil {
+		p.policy, p.members, why = t.membership(id)
+	}
+	if why != nil {
+		p.admits = filter.Or()
 		s.log().Info("a subscription sees no rows", "table", t.qualified(), "reason", why)
 	}
 	p.table = t
@@ -137,6 +142,10 @@ func (p *Plan) tableKey() string {
 	key.WriteByte('\n')
 	key.WriteString(p.where.Key())
 	key.WriteByte('\n')
+	if p.members != nil {
+		key.WriteString(p.members.key)
+		key.WriteByte('\n')
+	}
 	p.root.appendShape(&key)
 	return key.String()
 }

@@ -18,10 +18,11 @@ type table struct {
 	byName    map[string]int // columns by GraphQL name
 	key       []int          // the primary key's columns
 	rows      []rowPolicy    // who sees which rows, beyond the tenants: all of them must let a row through
-	whole     *table         // the table with all its columns: itself, but for who may not see some
-	hides     bool           // some columns are hidden
-	signature string         // changes with all that a compiled plan relies on
-	policies  string         // the part of it that policies are
+	members   []*memberPolicy
+	whole     *table // the table with all its columns: itself, but for who may not see some
+	hides     bool   // some columns are hidden
+	signature string // changes with all that a compiled plan relies on
+	policies  string // the part of it that policies are
 }
 
 // column is a column as the schema has it.
@@ -198,8 +199,11 @@ func (t *table) sign() {
 	var s strings.Builder
 	for _, p := range t.info.Policies {
 		fmt.Fprintf(&s, "%c %d %q %q", p.Kind, p.Column, p.Claim, p.Roles)
+		if p.Member != nil {
+			fmt.Fprintf(&s, " %d %d %d", p.Member.Watch, p.Member.Key, p.Member.User)
+		}
 		for _, c := range t.info.Columns {
-			if c.Number == p.Column && p.Kind == catalog.RowPolicy {
+			if c.Number == p.Column && p.Kind != catalog.ColumnPolicy {
 				fmt.Fprintf(&s, " %q%s", c.Name, typeText(c.Type))
 			}
 		}

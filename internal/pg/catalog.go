@@ -135,7 +135,9 @@ func scanPolicies(rows pgx.Rows, tables []catalog.Table) error {
 		var watch int32
 		var kind string
 		var p catalog.Policy
-		if err := rows.Scan(&watch, &kind, &p.Column, &p.Claim, &p.Roles); err != nil {
+		var member *int32
+		var key, user *int16
+		if err := rows.Scan(&watch, &kind, &p.Column, &p.Claim, &p.Roles, &member, &key, &user); err != nil {
 			return err
 		}
 		switch kind {
@@ -143,6 +145,11 @@ func scanPolicies(rows pgx.Rows, tables []catalog.Table) error {
 			p.Kind = catalog.RowPolicy
 		case "column":
 			p.Kind = catalog.ColumnPolicy
+		case "member":
+			p.Kind = catalog.MemberPolicy
+			if member != nil {
+				p.Member = &catalog.Member{Watch: change.WatchID(*member), Key: *key, User: *user}
+			}
 		default:
 			p = catalog.Policy{Kind: catalog.RowPolicy}
 		}

@@ -105,6 +105,7 @@ type rowsReader struct {
 	conn   *pgx.Conn
 	moment rowsMoment
 	table  rowTable
+	member *rowTable     // nil: the query has no Among
 	time   time.Duration // for a statement
 	ran    bool          // users' code
 }
@@ -130,12 +131,17 @@ func (r *rowsReader) read(ctx context.Context, q *change.Query, pages *rowPages)
 		}
 		return errNoMoment
 	}
-	query, none, err := r.table.query(q)
+	query, none, err := r.table.query(q, r.member)
 	if err != nil || none {
 		return err
 	}
-	if err := r.hold(ctx); err != nil {
+	if err := r.hold(ctx, &r.table); err != nil {
 		return r.table.explain(err)
+	}
+	if r.member != nil {
+		if err := r.hold(ctx, r.member); err != nil {
+			return r.member.explain(err)
+		}
 	}
 	if err := r.stream(ctx, &query, pages, q); err != nil {
 		return r.table.explain(err)
@@ -149,11 +155,11 @@ func (r *rowsReader) begin(ctx context.Context, q *change.Query) error {
 	batch.Queue(beginTransaction)
 	batch.Queue(rowsSettings, strconv.FormatInt(r.time.Milliseconds(), 10))
 	r.moment.queue(&batch)
-	batch.Queue(selectTable, int32(q.Watch)).Query(func(rows pgx.Rows) (err error) {
-		r.table, err = scanTable(rows, q.Watch)
-		return err
-	})
-	batch.Queue(selectColumns, int32(q.Watch)).Query(r.table.scanColumns)
+	r.table.queue(&batch, q.Watch)
+	if q.Among != nil {
+		r.member = new(rowTable)
+		r.member.queue(&batch, q.Among.Watch)
+	}
 	if err := r.conn.SendBatch(ctx, &batch).Close(); err != nil {
 		return err
 	}
@@ -175,9 +181,8 @@ const tableIsSame = `
 	   and not exists (select from (select $1::oid as oid union select relid from pg_partition_tree($1::oid::regclass)) t
 	                     join pg_class c using (oid) where c.relkind = 'r' and c.relfilenode <> pg_relation_filenode(c.oid))`
 
-// hold locks the table, and the one that leads to its rows' tenants: nobody alters them until the transaction ends.
-func (r *rowsReader) hold(ctx context.Context) error {
-	t := &r.table
+// hold locks a table, and the one that leads to its rows' tenants: nobody alters them until the transaction ends.
+func (r *rowsReader) hold(ctx context.Context, t *rowTable) error {
 	numbers, names := make([]int16, len(t.columns)), make([]string, len(t.columns))
 	for i, c := range t.columns {
 		numbers[i], names[i] = c.number, c.name

@@ -360,7 +360,7 @@ func TestRowsOfATableThatIsAltered(t *testing.T) {
 			t.Fatal(err)
 		}
 		db.Exec(t, alter)
-		if err := reader.hold(t.Context()); !errors.Is(reader.table.explain(err), errAltered) {
+		if err := reader.hold(t.Context(), &reader.table); !errors.Is(reader.table.explain(err), errAltered) {
 			t.Errorf("%s: %v", name, err)
 		}
 		reader.end(t.Context())

@@ -297,7 +297,7 @@ func (q *rowsQuery) tooLarge(values [][]byte) bool {
 // query makes the query of the rows that q asks for; none is true if there can't be any. The conversions are outside of what
 // orders and limits, so that they are for rows that are wanted only; and the condition is where nothing but the table's columns
 // has a name.
-func (t *rowTable) query(q *change.Query) (rq rowsQuery, none bool, err error) {
+func (t *rowTable) query(q *change.Query, member *rowTable) (rq rowsQuery, none bool, err error) {
 	for _, arg := range q.Args {
 		text, ok := arg.(string)
 		if !ok {
@@ -307,7 +307,7 @@ func (t *rowTable) query(q *change.Query) (rq rowsQuery, none bool, err error) {
 	}
 	var where []string
 	if !t.shared {
-		condition := t.ofTenants(&rq, q.Tenants)
+		condition := t.ofTenants(&rq, rowsAlias, q.Tenants)
 		if condition == "" {
 			return rq, true, nil
 		}
@@ -315,6 +315,13 @@ func (t *rowTable) query(q *change.Query) (rq rowsQuery, none bool, err error) {
 	}
 	if q.Where != "" {
 		where = append(where, "("+q.Where+")")
+	}
+	if q.Among != nil {
+		condition, err := t.among(&rq, q, member)
+		if err != nil || condition == "" {
+			return rq, true, err
+		}
+		where = append(where, condition)
 	}
 	order, err := t.orderBy(q)
 	if err != nil {
@@ -418,7 +425,7 @@ func isInt(name string) bool {
 // ofTenants is the condition that a row belongs to one of the tenants, empty if none can. Capture writes a tenant as its type's
 // output function does, which is what concat takes. Where that text and the value say the same, the value is asked for, which
 // an index may have.
-func (t *rowTable) ofTenants(q *rowsQuery, tenants []string) string {
+func (t *rowTable) ofTenants(q *rowsQuery, alias string, tenants []string) string {
 	if t.tenant == "" {
 		return ""
 	}
@@ -451,7 +458,7 @@ func (t *rowTable) ofTenants(q *rowsQuery, tenants []string) string {
 		condition += " and " + text + ` collate "C"` + among // its own collation may take different texts for equal
 	}
 	if v := t.via; v != nil {
-		return rowsAlias + "." + pgx.Identifier{v.own}.Sanitize() + " in (" + v.parents(v.column(v.key), condition) + ")"
+		return alias + "." + pgx.Identifier{v.own}.Sanitize() + " in (" + v.parents(v.column(v.key), condition) + ")"
 	}
 	return condition
 }

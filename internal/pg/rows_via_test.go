@@ -139,7 +139,7 @@ func TestRowsOfTenantsByIndex(t *testing.T) {
 		if err := r.begin(t.Context(), &change.Query{Watch: id}); err != nil {
 			t.Fatal(err)
 		}
-		query, _, err := r.table.query(&change.Query{Watch: id, Tenants: c.tenants})
+		query, _, err := r.table.query(&change.Query{Watch: id, Tenants: c.tenants}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package subs
 
 import (
+	"github.com/notifyql/notifyql/internal/auth"
 	"github.com/notifyql/notifyql/internal/change"
 )
 
@@ -153,11 +154,15 @@ func (p *parsed) keep() {
 
 // match is the change as the identity of g may see it.
 func (g *group) match(c *change.Change, old, new *change.Row, before *change.Point) Match {
-	m := Match{Change: c, Identity: g.id, Before: before}
-	if c.Shared || g.id.Sees(c.OldTenant) {
+	return matchOf(g.id, c, old, new, before)
+}
+
+func matchOf(id *auth.Identity, c *change.Change, old, new *change.Row, before *change.Point) Match {
+	m := Match{Change: c, Identity: id, Before: before}
+	if c.Shared || id.Sees(c.OldTenant) {
 		m.Old = old
 	}
-	if c.Shared || g.id.Sees(c.Tenant) {
+	if c.Shared || id.Sees(c.Tenant) {
 		m.New = new
 	}
 	return m

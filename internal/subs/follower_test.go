@@ -38,7 +38,7 @@ func (f *follower) attach(node *source, rows bool) {
 	f.node, f.rows, f.part, f.fresh = node, false, false, false
 	switch {
 	case rows:
-		start.Rows = &change.Query{Where: f.Key()}
+		start.Rows = &change.Query{Watch: orders.Watch, Where: f.Key()}
 		f.rows, f.last, f.syncs, f.cursor = true, 0, 1, ""
 	case f.cursor != "":
 		c, err := change.ParseCursor(f.cursor)

@@ -53,9 +53,11 @@ type entry struct {
 	ready   atomic.Bool // and is done
 }
 
-func (g *group) tenants() []string {
-	ts := make([]string, 0, len(g.id.Tenants))
-	for _, t := range g.id.Tenants {
+func (g *group) tenants() []string { return tenantsOf(g.id) }
+
+func tenantsOf(id *auth.Identity) []string {
+	ts := make([]string, 0, len(id.Tenants))
+	for _, t := range id.Tenants {
 		if t != "" && !slices.Contains(ts, t) {
 			ts = append(ts, t)
 		}

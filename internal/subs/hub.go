@@ -81,7 +81,9 @@ type Hub struct {
 	last  change.XID // of the transaction dispatched last
 	open  []*group   // with an open batch, of that transaction
 
-	ticket  int             // given out last
+	ticket    int // given out last
+	sequences map[*Sequence]struct{}
+
 	joining map[*Reader]int // who waits for Joined, by ticket
 	held    []*Reader       // of them, who was answered and waits for the end of an open batch
 	round   atomic.Int64    // see Round
@@ -126,7 +128,7 @@ func New(o Options) *Hub {
 	ctx, stop := context.WithCancel(context.Background())
 	h := &Hub{
 		o: o, ctx: ctx, stop: stop, slot: make(chan struct{}, o.Background), rowing: make(chan struct{}, o.Snapshots),
-		joining: map[*Reader]int{}, topics: map[change.Topic]*topic{}, groups: map[groupKey]*group{},
+		joining: map[*Reader]int{}, sequences: map[*Sequence]struct{}{}, topics: map[change.Topic]*topic{}, groups: map[groupKey]*group{},
 	}
 	h.place.Store(&place{})
 	return h
@@ -258,16 +260,31 @@ func (h *Hub) drop(g *group) {
 }
 
 // Recheck asks check about the plan of every group, and ends those with an error with it, after what they have yet to
-// read.
+// read. Of a Sequence it is asked about the plan that was given to Follow.
 func (h *Hub) Recheck(check func(Plan) error) {
 	for _, g := range h.allGroups() {
-		if err := check(g.plan); err != nil {
+		p := g.plan
+		if part, ok := p.(interface{ of() Plan }); ok {
+			p = part.of()
+		}
+		if err := check(p); err != nil {
 			h.mu.Lock()
 			h.unlink(g)
 			h.mu.Unlock()
 			g.end(err)
 		}
 	}
+	for _, s := range h.allSequences() { // after the groups: one may have begun another reader
+		if err := check(s.plan); err != nil {
+			s.end(err)
+		}
+	}
+}
+
+func (h *Hub) allSequences() []*Sequence {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Keys(h.sequences))
 }
 
 func (h *Hub) allGroups() []*group {

@@ -11,7 +11,7 @@ import (
 	"github.com/notifyql/notifyql/internal/change"
 )
 
-// memlog is a History over transactions in memory, all of topic orders. They are in the order of their seqs. Its one tick has seen
+// memlog is a History over transactions in memory. They are in the order of their seqs. Its one tick has seen
 // none of them, so that a cursor lists what was delivered.
 type memlog struct {
 	mu    sync.Mutex
@@ -30,18 +30,28 @@ var errAway = errors.New("the database is away")
 
 // commit adds a transaction of so many changes and returns it.
 func (l *memlog) commit(changes int) change.Txn {
+	cs := make([]change.Change, changes)
+	for i := range cs {
+		cs[i] = change.Change{Topic: orders, Op: change.Insert, Tenant: "a"}
+	}
+	return l.add(cs)
+}
+
+// add adds a transaction of these changes. An insert without an image is of its seq.
+func (l *memlog) add(cs []change.Change) change.Txn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t := change.Txn{XID: change.XID(len(l.txns) + 1)}
+	t := change.Txn{XID: change.XID(len(l.txns) + 1), Changes: cs}
 	seq := int64(0)
 	if n := len(l.txns); n > 0 {
 		seq = l.txns[n-1].LastSeq()
 	}
-	for range changes {
+	for i := range cs {
 		seq++
-		t.Changes = append(t.Changes, change.Change{
-			XID: t.XID, Seq: seq, At: time.UnixMicro(seq), Topic: orders, Op: change.Insert, Tenant: "a", New: image(int(seq)),
-		})
+		cs[i].XID, cs[i].Seq, cs[i].At = t.XID, seq, time.UnixMicro(seq)
+		if cs[i].Op == change.Insert && cs[i].New == nil {
+			cs[i].New = image(int(seq))
+		}
 	}
 	l.txns = append(l.txns, t)
 	return t
@@ -136,13 +146,16 @@ func (l *memlog) Since(ctx context.Context, from, to change.Cursor, topics []cha
 			if n == limit || c.Seq > end {
 				break
 			}
-			at, n, cs = at.In(change.PartOf(&c)), n+1, append(cs, c)
+			at, n = at.In(change.PartOf(&c)), n+1
+			if slices.Contains(topics, c.Topic) {
+				cs = append(cs, c)
+			}
 		}
 		whole := mayEnd && at.Part.XID == t.XID && at.Part.Seq == t.LastSeq()
 		if whole {
 			at = at.Past(t.Mark())
 		}
-		if slices.Contains(topics, orders) && len(cs) > 0 {
+		if len(cs) > 0 {
 			p.Txns = append(p.Txns, change.Passed{Before: before, Changes: cs, Whole: whole})
 		}
 	}
@@ -156,14 +169,14 @@ func (l *memlog) Since(ctx context.Context, from, to change.Cursor, topics []cha
 		}
 	}
 	p.Next, p.Arrived = at, slices.Equal(at.Done, to.Done) && at.Part == to.Part
-	if !p.Arrived && len(p.Txns) == 0 {
+	if !p.Arrived && n == 0 {
 		l.wrong = fmt.Errorf("from %+v nothing leads to %+v", from, to)
 		return p, change.ErrCursorInvalid
 	}
 	return p, nil
 }
 
-// Rows has a row for each change of the log: nothing is ever changed or deleted.
+// Rows has the rows that the changes of the log have made, but where a member table is asked for, those with a key of the user's.
 func (l *memlog) Rows(ctx context.Context, q *change.Query, limit int, page func([]change.Change) error) (change.Cursor, error) {
 	if err := l.enter(ctx, "rows"); err != nil {
 		return change.Cursor{}, err
@@ -173,8 +186,10 @@ func (l *memlog) Rows(ctx context.Context, q *change.Query, limit int, page func
 	var cs []change.Change
 	for i := range l.txns {
 		at = at.Past(l.txns[i].Mark())
-		for _, c := range l.txns[i].Changes {
-			cs = append(cs, change.Change{Op: change.Insert, Topic: c.Topic, Tenant: c.Tenant, New: c.New})
+	}
+	for _, image := range l.standing(&at, q.Watch) {
+		if q.Among == nil || l.member(&at, q.Among, image) {
+			cs = append(cs, change.Change{Op: change.Insert, Topic: change.Topic{Watch: q.Watch}, Tenant: "a", New: []byte(image)})
 		}
 	}
 	l.mu.Unlock()
@@ -187,6 +202,48 @@ func (l *memlog) Rows(ctx context.Context, q *change.Query, limit int, page func
 		}
 	}
 	return at, ctx.Err()
+}
+
+// standing are the rows of a table at a place. l.mu is held.
+func (l *memlog) standing(at *change.Cursor, watch change.WatchID) (images []string) {
+	for i := range l.txns {
+		t := &l.txns[i]
+		cs := t.Changes
+		switch {
+		case at.Part.XID == t.XID:
+			cs = cs[:1+slices.IndexFunc(cs, func(c change.Change) bool { return c.Seq == at.Part.Seq })]
+		case !slices.Contains(at.Done, t.XID):
+			continue
+		}
+		for _, c := range cs {
+			if c.Topic.Watch != watch {
+				continue
+			}
+			if c.Old != nil {
+				k := slices.Index(images, string(c.Old))
+				images = slices.Delete(images, k, k+1)
+			}
+			if c.New != nil {
+				images = append(images, string(c.New))
+			}
+		}
+	}
+	return images
+}
+
+// member reports whether a row has a key that the user whom a names has in a row of the member table. l.mu is held.
+func (l *memlog) member(at *change.Cursor, a *change.Among, image string) bool {
+	value := func(image, name string) string {
+		var r change.Row
+		if err := r.Parse([]byte(image)); err != nil {
+			panic(err)
+		}
+		v, _ := r.Get(name, 0)
+		return string(v)
+	}
+	return slices.ContainsFunc(l.standing(at, a.Watch), func(m string) bool {
+		return value(m, "u") == a.Where && value(m, a.Key) == value(image, a.Column)
+	})
 }
 
 // source dispatches what is in a log to a hub, as a node does.

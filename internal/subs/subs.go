@@ -16,6 +16,11 @@
 // from there; so does one that the tail has left behind. Its phases are standing (rows), joining (it waits for a place that is
 // not before its own), catching (it reads the log up to that place) and live.
 //
+// # Sequences
+//
+// A subscription whose rows depend on keys in another table is a Sequence: readers, one behind the other, each with constant keys. See
+// keyed.go for what such a plan is, undo.go for how rows stood at a place, and G1–G7 of docs/delivery.md.
+//
 // # Invariants
 //
 //  1. A reader gets every matching change that follows where it began, once, in the order of the history, until it is closed or ends
@@ -109,6 +114,9 @@ const (
 	Happens // a published event
 	Failed
 	Stands
+	Moves  // alters the keys of a Sequence, and no row
+	Gained // a row that stands when the keys of its set have come to have its own
+	Lost   // and when they have ceased to
 )
 
 // Start says where a subscription begins. The zero Start is now.

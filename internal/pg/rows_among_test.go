@@ -1,0 +1,60 @@
+package pg
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/localpg/pgtest"
+)
+
+// Rows that another table lets through are read with it in one snapshot: by the tenants' rows of that alone, by values of equal bytes, and
+// by indexes.
+func TestRowsAmong(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, `create collation loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
+		create table "the docs" (id int primary key, "the key" text collate loose, tenant_id text);
+		create table "the members" (id int primary key, tenant_id text, "the key" text collate loose, usr text);
+		insert into "the docs" values (1, 'x', 'a'), (2, 'X', 'a'), (3, 'y', 'a'), (4, 'x', 'b'), (5, null, 'a'), (6, 'z', 'a');
+		insert into "the members" values (1, 'a', 'x', 'u'), (2, 'b', 'y', 'u'), (3, 'a', null, 'u'), (4, 'a', 'z', 'other'), (5, 'a', 'x', 'u')`)
+	docs, members := watch(t, db, `'"the docs"'`), watch(t, db, `'"the members"'`)
+	s := testSource(t, db)
+	among := &change.Among{Column: "the key", Watch: members, Key: "the key", Where: `"usr" = $2`}
+	read := func(q change.Query, tenants ...string) string {
+		t.Helper()
+		var got []string
+		q.Watch, q.Tenants, q.Among = docs, tenants, among
+		if _, err := s.Rows(t.Context(), &q, 100, func(page []change.Change) error {
+			for _, c := range page {
+				got = append(got, string(c.New[len(`{"id":`)]))
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(got)
+		return strings.Join(got, "")
+	}
+	all := change.Query{Where: `"id" < $1::int4`, Args: []any{"100", "u"}}
+	for _, c := range []struct {
+		tenants []string
+		want    string
+	}{{[]string{"a"}, "1"}, {[]string{"a", "b"}, "134"}, {[]string{"b"}, ""}, {[]string{""}, ""}, {nil, ""}} {
+		if got := read(all, c.tenants...); got != c.want {
+			t.Errorf("tenants %v see %q, want %q", c.tenants, got, c.want)
+		}
+	}
+	few := all
+	few.Limit, few.OrderBy = 1, []change.OrderBy{{Column: "id", Descending: true}}
+	if got := read(few, "a", "b"); got != "4" {
+		t.Errorf("the last of them is %s", got)
+	}
+	db.Exec(t, `alter table "the members" rename column "the key" to "another key"`)
+	q := all
+	q.Watch, q.Tenants, q.Among = docs, []string{"a"}, among
+	if _, err := s.Rows(t.Context(), &q, 100, func([]change.Change) error { return nil }); err == nil {
+		t.Error("rows were read by a column that is gone")
+	}
+}

@@ -1,0 +1,324 @@
+package subs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/notifyql/notifyql/internal/auth"
+	"github.com/notifyql/notifyql/internal/change"
+)
+
+// maxMembers bounds the rows of the member table that make a subscription's keys.
+const maxMembers = 5000
+
+// Sequence is a subscription that follows keys: readers, one behind the other, each with constant keys. One ends at the change of the user's
+// rows of the member table behind which the keys are others; the next begins there, behind what the set gains and loses by it.
+//
+// Next is its consumer's, as that of a Reader, and all that has no lock. What must be read first is read in a goroutine of the hub's.
+type Sequence struct {
+	hub  *Hub
+	plan Keyed
+	id   *auth.Identity
+	wake func()
+	ctx  context.Context // ends with Close, or with the hub
+	stop context.CancelFunc
+
+	reader *Reader           // nil: what is needed for the next one is being read
+	keys   map[string]string // by row of the member table; nil: the reader gives the rows that stand
+	greet  bool              // it is to be told when it has caught up
+	open   bool              // of a batch, what was sent last goes on
+	ready  [][]byte
+	failed error // when ready is empty
+	buf    [][]byte
+
+	current atomic.Pointer[Reader] // for Progress
+
+	mu    sync.Mutex
+	next  *turn
+	ended error
+}
+
+// turn is what a reader begins with.
+type turn struct {
+	at     change.Cursor
+	keys   map[string]string // by row of the member table
+	frames [][]byte          // of the rows gained and lost
+	err    error
+}
+
+// Follow is Attach for a plan whose keys are in another table.
+func (h *Hub) Follow(p Keyed, id *auth.Identity, start Start, wake func()) (*Sequence, error) {
+	own := *id
+	own.Tenants = slices.Clone(id.Tenants)
+	s := &Sequence{hub: h, plan: p, id: &own, wake: wake, greet: start.After != nil}
+	s.ctx, s.stop = context.WithCancel(h.ctx)
+	h.mu.Lock()
+	now := h.place.Load().at
+	switch {
+	case h.closed:
+		h.mu.Unlock()
+		return nil, ErrClosed
+	case now == nil || h.o.History == nil:
+		h.mu.Unlock()
+		return nil, ErrNoHistory
+	}
+	h.sequences[s] = struct{}{}
+	h.mu.Unlock()
+	switch {
+	case start.Rows != nil:
+		if err := s.attach(&marked{p, p}, start); err != nil {
+			s.Close()
+			return nil, err
+		}
+	case start.After != nil:
+		s.begin(*start.After)
+	default:
+		s.begin(now.Cursor())
+	}
+	return s, nil
+}
+
+// Next is as that of a Reader. Beside its errors there is ErrUntold.
+func (s *Sequence) Next(dst [][]byte, limit int) ([][]byte, error) {
+	for end := len(dst) + limit; len(dst) < end; {
+		if n := min(len(s.ready), end-len(dst)); n > 0 {
+			dst = append(dst, s.ready[:n]...)
+			clear(s.ready[:n])
+			s.ready = s.ready[n:]
+			continue
+		}
+		if s.failed != nil {
+			return dst, s.failed
+		}
+		if s.reader == nil {
+			if !s.turn() {
+				return dst, nil
+			}
+			continue
+		}
+		ended := s.why() // before the reader is looked at
+		want := end - len(dst)
+		frames, err := s.reader.Next(s.buf[:0], want)
+		turned := s.take(frames)
+		clear(frames)
+		s.buf = frames[:0]
+		switch {
+		case turned:
+		case err != nil:
+			s.failed = err
+		case len(frames) < want && ended != nil: // the reader has no more, and may be of a group that was made since
+			s.failed = ended
+		case len(frames) < want && len(s.ready) == 0:
+			return dst, nil
+		}
+	}
+	return dst, nil
+}
+
+// take takes what a reader gave, up to where it ends.
+func (s *Sequence) take(frames [][]byte) (turned bool) {
+	for _, frame := range frames {
+		if len(frame) == 0 || frame[0] != 0 {
+			s.ready, s.open = append(s.ready, frame), false
+			continue
+		}
+		var behind *change.Cursor // of the place that is told next
+		parts(frame, func(kind byte, part []byte) bool {
+			switch kind {
+			case partSynced:
+				at, err := change.ParseCursor(string(part))
+				if err != nil {
+					s.failed = err
+					return false
+				}
+				behind, s.greet = &at, false
+			case partFrame, partOpen:
+				s.ready, s.open = append(s.ready, part), kind == partOpen
+			case partClose:
+				if s.open {
+					s.ready, s.open = append(s.ready, part), false
+				}
+			case partMember:
+				turned = s.member(part)
+			}
+			return !turned && s.failed == nil
+		})
+		if behind != nil && s.keys == nil { // these were the rows that stand
+			s.leave()
+			s.begin(*behind)
+			turned = true
+		}
+		if turned || s.failed != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// member applies a change of the user's rows of the member table. If the keys are others behind it, the reader ends there.
+func (s *Sequence) member(text []byte) (turned bool) {
+	var mc memberChange
+	if err := json.Unmarshal(text, &mc); err != nil {
+		s.failed = err
+		return false
+	}
+	keys, err := mc.apply(s.keys)
+	if err != nil {
+		s.failed = err
+		return false
+	}
+	gained, lost := differ(s.keys, keys)
+	if s.keys = keys; len(gained) == 0 && len(lost) == 0 {
+		return false
+	}
+	s.leave()
+	s.move(&mc, gained, lost)
+	return true
+}
+
+// apply gives the keys behind a change.
+func (mc *memberChange) apply(keys map[string]string) (map[string]string, error) {
+	if mc.Untold {
+		return nil, untold("a change of the user's rows can't be read")
+	}
+	if mc.Effect == Truncates {
+		return map[string]string{}, nil
+	}
+	keys = maps.Clone(keys)
+	if mc.Effect != Enters {
+		if key, there := keys[mc.OldRow]; !there || key != mc.OldKey {
+			return nil, untold("one of the user's rows is not what it was known to be")
+		}
+		delete(keys, mc.OldRow)
+	}
+	if mc.Effect != Leaves {
+		if _, there := keys[mc.NewRow]; there {
+			return nil, untold("one of the user's rows is there already")
+		}
+		if keys[mc.NewRow] = mc.NewKey; len(keys) > maxMembers {
+			return nil, tooManyMembers()
+		}
+	}
+	return keys, nil
+}
+
+func tooManyMembers() error {
+	return fmt.Errorf("%w: the user has more than %d rows that say what may be seen", change.ErrUnreadable, maxMembers)
+}
+
+// differ gives the keys that only one of the two has, in order.
+func differ(was, is map[string]string) (gained, lost []string) {
+	old, now := keysOf(was), keysOf(is)
+	for _, k := range now {
+		if _, found := slices.BinarySearch(old, k); !found {
+			gained = append(gained, k)
+		}
+	}
+	for _, k := range old {
+		if _, found := slices.BinarySearch(now, k); !found {
+			lost = append(lost, k)
+		}
+	}
+	return gained, lost
+}
+
+// keysOf are the keys of rows of the member table, each once, in order. An empty one is none.
+func keysOf(rows map[string]string) []string {
+	keys := slices.Sorted(maps.Values(rows))
+	if keys = slices.Compact(keys); len(keys) > 0 && keys[0] == "" {
+		keys = keys[1:]
+	}
+	return keys
+}
+
+// attach begins a reader.
+func (s *Sequence) attach(p Plan, start Start) (err error) {
+	if s.reader, err = s.hub.Attach(p, s.id, start, s.wake); err == nil {
+		s.current.Store(s.reader)
+	}
+	return err
+}
+
+// leave ends the present reader.
+func (s *Sequence) leave() {
+	if s.reader != nil {
+		s.current.Store(nil)
+		s.reader.Close()
+		s.reader = nil
+	}
+}
+
+// Progress is as that of a Reader.
+func (s *Sequence) Progress() Progress {
+	if r := s.current.Load(); r != nil {
+		return r.Progress()
+	}
+	return Progress{CatchingUp: true, Shared: 1}
+}
+
+// turn begins the next reader, if what it needs is there.
+func (s *Sequence) turn() bool {
+	s.mu.Lock()
+	t, ended := s.next, s.ended
+	s.next = nil
+	s.mu.Unlock()
+	switch {
+	case ended != nil:
+		s.failed = ended
+		return true
+	case t == nil && s.ctx.Err() != nil:
+		s.failed = ErrClosed
+		return true
+	case t == nil:
+		return false
+	case t.err != nil:
+		s.failed = t.err
+		return true
+	}
+	set, err := s.plan.Under(keysOf(t.keys))
+	if err == nil {
+		p := &following{marked{set, s.plan}, s.plan.Members()}
+		err = s.attach(p, Start{After: &t.at})
+	}
+	if err != nil {
+		s.failed = err
+		return true
+	}
+	s.keys, s.ready = t.keys, t.frames
+	if len(t.frames) > 0 && s.plan.Batches() {
+		s.open = true
+	}
+	s.reader.greet, s.reader.part = s.greet, s.open
+	return true
+}
+
+// end ends the subscription with err when what it has got is given.
+func (s *Sequence) end(err error) {
+	s.mu.Lock()
+	if s.ended == nil {
+		s.ended = err
+	}
+	s.mu.Unlock()
+	s.wake()
+}
+
+func (s *Sequence) why() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
+// Close ends the subscription. It is not to be called beside Next; a second call does nothing.
+func (s *Sequence) Close() {
+	s.failed, s.ready = ErrClosed, nil
+	s.stop()
+	s.leave()
+	s.hub.mu.Lock()
+	delete(s.hub.sequences, s)
+	s.hub.mu.Unlock()
+}

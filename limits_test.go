@@ -250,7 +250,7 @@ func TestSubscriptionsOfAConnection(t *testing.T) {
 func TestHowFastTheyCome(t *testing.T) {
 	t.Parallel()
 	const most = 100 // far more than the ten that may come at once
-	try := func(url, payload string) error {
+	try := func(t *testing.T, url, payload string) error {
 		c := dial(t, url)
 		_ = c.Write(t.Context(), websocket.MessageText, []byte(`{"type":"connection_init","payload":`+payload+`}`)) // Read says why
 		_, _, err := c.Read(t.Context())
@@ -265,12 +265,12 @@ func TestHowFastTheyCome(t *testing.T) {
 		var err error
 		n := 0
 		for ; err == nil && n < most; n++ {
-			err = try(url, `{"user":"u"}`)
+			err = try(t, url, `{"user":"u"}`)
 		}
 		if n <= 10 || !tooFast(err, "more than 1 connections a second of one user") {
 			t.Errorf("connection %d: %v", n, err)
 		}
-		if err := try(url, `{"user":"v"}`); err != nil {
+		if err := try(t, url, `{"user":"v"}`); err != nil {
 			t.Errorf("another user: %v", err)
 		}
 	})
@@ -279,7 +279,7 @@ func TestHowFastTheyCome(t *testing.T) {
 		var err error
 		n := 0
 		for ; err == nil && n < most; n++ {
-			err = try(url, `{}`)
+			err = try(t, url, `{}`)
 		}
 		const text = "more than 1 connections a second from one address"
 		if n <= 10 || !tooFast(err, text) || srv.Stats().Refused["connectsPerAddress"] != 1 {

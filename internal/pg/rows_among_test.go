@@ -1,10 +1,12 @@
 package pg
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/notifyql/notifyql/internal/catalog"
 	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
 )
@@ -20,7 +22,24 @@ func TestRowsAmong(t *testing.T) {
 		insert into "the docs" values (1, 'x', 'a'), (2, 'X', 'a'), (3, 'y', 'a'), (4, 'x', 'b'), (5, null, 'a'), (6, 'z', 'a');
 		insert into "the members" values (1, 'a', 'x', 'u'), (2, 'b', 'y', 'u'), (3, 'a', null, 'u'), (4, 'a', 'z', 'other'), (5, 'a', 'x', 'u')`)
 	docs, members := watch(t, db, `'"the docs"'`), watch(t, db, `'"the members"'`)
-	s := testSource(t, db)
+	db.Exec(t, `select notifyql.restrict_to_members('"the docs"', 'the key', '"the members"', 'the key', 'usr', bypass => '{admin}')`)
+	s, err := New(Config{DatabaseURL: serverLogin(t, db)}) // who may run the server may read all of it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	policies := func() []catalog.Policy {
+		t.Helper()
+		c, _, err := s.Catalog(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Tables[0].Policies
+	}
+	policy := catalog.Policy{Kind: catalog.MemberPolicy, Column: 2, Roles: []string{"admin"}, Member: &catalog.Member{Watch: members, Key: 3, User: 4}}
+	if got := policies(); !reflect.DeepEqual(got, []catalog.Policy{policy}) {
+		t.Errorf("the catalog has %+v", got)
+	}
 	among := &change.Among{Column: "the key", Watch: members, Key: "the key", Where: `"usr" = $2`}
 	read := func(q change.Query, tenants ...string) string {
 		t.Helper()
@@ -50,6 +69,10 @@ func TestRowsAmong(t *testing.T) {
 	few.Limit, few.OrderBy = 1, []change.OrderBy{{Column: "id", Descending: true}}
 	if got := read(few, "a", "b"); got != "4" {
 		t.Errorf("the last of them is %s", got)
+	}
+	db.Exec(t, `alter table "the members" drop constraint "the members_pkey"`)
+	if got := policies(); len(got) != 1 || got[0].Kind != catalog.MemberPolicy || got[0].Member != nil {
+		t.Errorf("without a key the catalog has %+v", got)
 	}
 	db.Exec(t, `alter table "the members" rename column "the key" to "another key"`)
 	q := all

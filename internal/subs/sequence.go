@@ -28,10 +28,10 @@ type Sequence struct {
 	ctx  context.Context // ends with Close, or with the hub
 	stop context.CancelFunc
 
-	reader *Reader           // nil: what is needed for the next one is being read
-	keys   map[string]string // by row of the member table; nil: the reader gives the rows that stand
-	greet  bool              // it is to be told when it has caught up
-	open   bool              // of a batch, what was sent last goes on
+	reader *Reader // nil: what is needed for the next one is being read
+	keys   *keys   // nil: the reader gives the rows that stand
+	greet  bool    // it is to be told when it has caught up
+	open   bool    // of a batch, what was sent last goes on
 	ready  [][]byte
 	failed error // when ready is empty
 	buf    [][]byte
@@ -46,8 +46,8 @@ type Sequence struct {
 // turn is what a reader begins with.
 type turn struct {
 	at     change.Cursor
-	keys   map[string]string // by row of the member table
-	frames [][]byte          // of the rows gained and lost
+	keys   *keys
+	frames [][]byte // of the rows gained and lost
 	err    error
 }
 
@@ -163,17 +163,15 @@ func (s *Sequence) take(frames [][]byte) (turned bool) {
 // member applies a change of the user's rows of the member table. If the keys are others behind it, the reader ends there.
 func (s *Sequence) member(text []byte) (turned bool) {
 	var mc memberChange
-	if err := json.Unmarshal(text, &mc); err != nil {
-		s.failed = err
+	if s.failed = json.Unmarshal(text, &mc); s.failed != nil {
 		return false
 	}
-	keys, err := mc.apply(s.keys)
+	gained, lost, err := s.keys.apply(&mc)
 	if err != nil {
 		s.failed = err
 		return false
 	}
-	gained, lost := differ(s.keys, keys)
-	if s.keys = keys; len(gained) == 0 && len(lost) == 0 {
+	if len(gained) == 0 && len(lost) == 0 {
 		return false
 	}
 	s.leave()
@@ -181,59 +179,69 @@ func (s *Sequence) member(text []byte) (turned bool) {
 	return true
 }
 
-// apply gives the keys behind a change.
-func (mc *memberChange) apply(keys map[string]string) (map[string]string, error) {
-	if mc.Untold {
-		return nil, untold("a change of the user's rows can't be read")
+// keys are the user's rows of the member table.
+type keys struct {
+	of   map[string]string // the key of a row; an empty one is none
+	rows map[string]int    // how many rows have a key
+}
+
+func newKeys() *keys { return &keys{map[string]string{}, map[string]int{}} }
+
+func (k *keys) add(row, key string) error {
+	if _, there := k.of[row]; there {
+		return untold("one of the user's rows is there already")
 	}
-	if mc.Effect == Truncates {
-		return map[string]string{}, nil
+	if k.of[row] = key; len(k.of) > maxMembers {
+		return fmt.Errorf("%w: the user has more than %d rows that say what may be seen", change.ErrUnreadable, maxMembers)
 	}
-	keys = maps.Clone(keys)
+	if key != "" {
+		k.rows[key]++
+	}
+	return nil
+}
+
+func (k *keys) remove(row, key string) error {
+	if was, there := k.of[row]; !there || was != key {
+		return untold("one of the user's rows is not what it was known to be")
+	}
+	delete(k.of, row)
+	if k.rows[key]--; k.rows[key] <= 0 {
+		delete(k.rows, key)
+	}
+	return nil
+}
+
+// all are the keys, in order.
+func (k *keys) all() []string { return slices.Sorted(maps.Keys(k.rows)) }
+
+// apply gives the keys that a change brings and takes.
+func (k *keys) apply(mc *memberChange) (gained, lost []string, err error) {
+	switch {
+	case mc.Untold:
+		return nil, nil, untold("a change of the user's rows can't be read")
+	case mc.Effect == Truncates:
+		lost = k.all()
+		*k = *newKeys()
+		return nil, lost, nil
+	}
+	had := k.rows[mc.NewKey] > 0
 	if mc.Effect != Enters {
-		if key, there := keys[mc.OldRow]; !there || key != mc.OldKey {
-			return nil, untold("one of the user's rows is not what it was known to be")
+		if err := k.remove(mc.OldRow, mc.OldKey); err != nil {
+			return nil, nil, err
 		}
-		delete(keys, mc.OldRow)
 	}
 	if mc.Effect != Leaves {
-		if _, there := keys[mc.NewRow]; there {
-			return nil, untold("one of the user's rows is there already")
+		if err := k.add(mc.NewRow, mc.NewKey); err != nil {
+			return nil, nil, err
 		}
-		if keys[mc.NewRow] = mc.NewKey; len(keys) > maxMembers {
-			return nil, tooManyMembers()
-		}
-	}
-	return keys, nil
-}
-
-func tooManyMembers() error {
-	return fmt.Errorf("%w: the user has more than %d rows that say what may be seen", change.ErrUnreadable, maxMembers)
-}
-
-// differ gives the keys that only one of the two has, in order.
-func differ(was, is map[string]string) (gained, lost []string) {
-	old, now := keysOf(was), keysOf(is)
-	for _, k := range now {
-		if _, found := slices.BinarySearch(old, k); !found {
-			gained = append(gained, k)
+		if !had && mc.NewKey != "" {
+			gained = []string{mc.NewKey}
 		}
 	}
-	for _, k := range old {
-		if _, found := slices.BinarySearch(now, k); !found {
-			lost = append(lost, k)
-		}
+	if mc.Effect != Enters && mc.OldKey != "" && k.rows[mc.OldKey] == 0 {
+		lost = []string{mc.OldKey}
 	}
-	return gained, lost
-}
-
-// keysOf are the keys of rows of the member table, each once, in order. An empty one is none.
-func keysOf(rows map[string]string) []string {
-	keys := slices.Sorted(maps.Values(rows))
-	if keys = slices.Compact(keys); len(keys) > 0 && keys[0] == "" {
-		keys = keys[1:]
-	}
-	return keys
+	return gained, lost, nil
 }
 
 // attach begins a reader.
@@ -280,7 +288,7 @@ func (s *Sequence) turn() bool {
 		s.failed = t.err
 		return true
 	}
-	set, err := s.plan.Under(keysOf(t.keys))
+	set, err := s.plan.Under(t.keys.all())
 	if err == nil {
 		p := &following{marked{set, s.plan}, s.plan.Members()}
 		err = s.attach(p, Start{After: &t.at})

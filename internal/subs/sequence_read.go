@@ -18,10 +18,7 @@ func (s *Sequence) begin(at change.Cursor) {
 		if err != nil {
 			return nil, err
 		}
-		if len(found) > maxMembers {
-			return nil, tooManyMembers()
-		}
-		keys := make(map[string]string, len(found))
+		keys := newKeys()
 		var row change.Row
 		for name, f := range found {
 			if err := row.Parse(f.image); err != nil {
@@ -31,7 +28,9 @@ func (s *Sequence) begin(at change.Cursor) {
 			if !ok {
 				return nil, untold("one of the user's rows can't be read")
 			}
-			keys[name] = key
+			if err := keys.add(name, key); err != nil {
+				return nil, err
+			}
 		}
 		return &turn{at: at, keys: keys}, nil
 	})

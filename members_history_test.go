@@ -28,11 +28,13 @@ type chronicle struct {
 	order []change.XID // by last seq
 	txns  map[change.XID][]change.Change
 	ticks map[int64]*change.Tick
+
+	images map[int64][2]*image // old and new, by seq
 }
 
 func readChronicle(t testing.TB, db *pgtest.DB) *chronicle {
 	t.Helper()
-	c := &chronicle{t: t, db: db, txns: map[change.XID][]change.Change{}, ticks: map[int64]*change.Tick{}}
+	c := &chronicle{t: t, db: db, txns: map[change.XID][]change.Change{}, ticks: map[int64]*change.Tick{}, images: map[int64][2]*image{}}
 	rows, err := db.Pool(t).Query(t.Context(), `
 		select c.xid, c.seq, c.at, c.op::text, c.watch, coalesce(c.tenant, ''), coalesce(c.old_tenant, ''), c.leaf, c.old_leaf, c.old_ctid, c.new_ctid, c.old::text, c.new::text
 		from notifyql.change c where c.watch <> 0 order by c.xid, c.seq`)
@@ -59,6 +61,7 @@ func readChronicle(t testing.TB, db *pgtest.DB) *chronicle {
 			ch.New = []byte(*after)
 		}
 		c.txns[ch.XID] = append(c.txns[ch.XID], ch)
+		c.images[ch.Seq] = [2]*image{c.image(ch.Old), c.image(ch.New)}
 		return nil
 	}); err != nil {
 		t.Fatal(err)
@@ -131,12 +134,12 @@ func (c *chronicle) at(cursor, user string, tenants []string, watch change.Watch
 			if cs[i].Op == change.Truncate {
 				clear(rows)
 			}
-			if cs[i].Old != nil {
-				delete(rows, c.image(cs[i].Old).ID)
+			images := c.images[cs[i].Seq]
+			if was := images[0]; was != nil {
+				delete(rows, was.ID)
 			}
-			if cs[i].New != nil {
-				now := c.image(cs[i].New)
-				rows[now.ID] = now
+			if now := images[1]; now != nil {
+				rows[now.ID] = *now
 			}
 		}
 	}
@@ -157,8 +160,12 @@ func (c *chronicle) at(cursor, user string, tenants []string, watch change.Watch
 	return seen
 }
 
-func (c *chronicle) image(text []byte) (i image) {
-	if err := json.Unmarshal(text, &i); err != nil {
+func (c *chronicle) image(text []byte) *image {
+	if text == nil {
+		return nil
+	}
+	i := new(image)
+	if err := json.Unmarshal(text, i); err != nil {
 		c.t.Fatal(err)
 	}
 	return i

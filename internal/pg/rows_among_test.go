@@ -81,3 +81,38 @@ func TestRowsAmong(t *testing.T) {
 		t.Error("rows were read by a column that is gone")
 	}
 }
+
+// Whose a row of the member table is may be found through a foreign key of its own.
+func TestRowsAmongThroughAForeignKey(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, `create table teams (id int primary key, tenant_id text);
+		create table docs (id int primary key, team int references teams, project int);
+		create table members (id int primary key, team int references teams, project int, usr text);
+		insert into teams values (1, 'a'), (2, 'b');
+		insert into docs values (1, 1, 1), (2, 1, 2), (3, 2, 1), (4, 2, 2);
+		insert into members values (1, 1, 1, 'u'), (2, 2, 2, 'u'), (3, 1, 2, 'other')`)
+	docs, members := watch(t, db, `'docs', tenant_via => 'team'`), watch(t, db, `'members', tenant_via => 'team'`)
+	s := testSource(t, db)
+	for _, c := range []struct {
+		tenants []string
+		want    string
+	}{{[]string{"a"}, "1"}, {[]string{"b"}, "4"}, {[]string{"a", "b"}, "1234"}, {[]string{"c"}, ""}} {
+		q := change.Query{
+			Watch: docs, Tenants: c.tenants, Args: []any{"u"},
+			Among: &change.Among{Column: "project", Watch: members, Key: "project", Where: `"usr" = $1`},
+		}
+		got := ""
+		if _, err := s.Rows(t.Context(), &q, 100, func(page []change.Change) error {
+			for _, c := range page {
+				got += string(c.New[len(`{"id":`)])
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if got != c.want {
+			t.Errorf("tenants %v see %q, want %q", c.tenants, got, c.want)
+		}
+	}
+}

@@ -102,7 +102,11 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 		s.refuseSocket(w, r, accept, no)
 		return
 	}
-	socket, err := ws.Accept(w, r, accept)
+	var socket ws.Socket
+	var err error
+	if gone := s.work.Do(r.Context(), func() { socket, err = ws.Accept(w, r, accept) }); gone != nil {
+		err = gone
+	}
 	if err != nil {
 		s.sockets.leave()
 		s.log.Debug("a socket was not accepted", "remote", r.RemoteAddr, "error", err)
@@ -130,7 +134,11 @@ func (s *Server) refuseSocket(w http.ResponseWriter, r *http.Request, accept ws.
 		return
 	}
 	defer done()
-	if err := ws.Refuse(w, r, accept, no); err != nil {
+	var err error
+	if gone := s.work.Do(r.Context(), func() { err = ws.Refuse(w, r, accept, no) }); gone != nil {
+		err = gone
+	}
+	if err != nil {
 		s.log.Debug("a socket was refused", "remote", r.RemoteAddr, "error", err)
 	}
 }
@@ -144,7 +152,7 @@ func (s *Server) runSocket(socket ws.Socket, service *service, remote string) {
 	l := s.cfg.Limits
 	err := ws.Serve(s.sockets.ctx, socket, service, ws.Options{
 		InitTimeout: l.InitTimeout, KeepAlive: l.PingInterval, PongTimeout: l.PongTimeout, IdleTimeout: l.IdleTimeout,
-		MaxSubscriptions: l.Subscriptions, Exceeded: s.exceeded, MessagesPerSecond: l.MessagesPerSec, Logger: s.log,
+		MaxSubscriptions: l.Subscriptions, Exceeded: s.exceeded, MessagesPerSecond: l.MessagesPerSec, Budget: s.work, Logger: s.log,
 	})
 	s.log.Debug("a socket closed", "remote", remote, "why", err)
 }

@@ -21,14 +21,21 @@ func (s *Server) start(ctx context.Context, op ws.Operation, c *Connection, wake
 	r := gql.Request{Query: op.Query, OperationName: op.OperationName, Variables: op.Variables, Extensions: op.Extensions}
 	for {
 		schema := s.schema.Load()
-		if kind, refused := schema.OperationKind(r, id); refused != nil {
+		var kind ast.Operation
+		var plan *gql.Plan
+		var refused []byte
+		gone := s.work.Do(ctx, func() {
+			if kind, refused = schema.OperationKind(r, id); refused == nil && kind == ast.Subscription {
+				plan, refused = schema.Subscribe(r, id)
+			}
+		})
+		switch {
+		case gone != nil:
+			return &ended{errors: failure("SHUTTING_DOWN", "the connection has ended")}
+		case refused != nil:
 			return &ended{errors: refused}
-		} else if kind != ast.Subscription {
+		case kind != ast.Subscription:
 			return &ended{result: schema.Execute(ctx, r, id)}
-		}
-		plan, refused := schema.Subscribe(r, id)
-		if refused != nil {
-			return &ended{errors: refused}
 		}
 		if plan, refused = s.allowed(ctx, schema, plan, op, c); refused != nil {
 			return &ended{errors: refused}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/notifyql/notifyql/internal/problems"
 	"github.com/notifyql/notifyql/internal/sse"
 	"github.com/notifyql/notifyql/internal/subs"
+	"github.com/notifyql/notifyql/internal/ws"
 )
 
 // Server takes changes from its bus to its subscribers. Make it with New, start it with Run.
@@ -30,6 +32,7 @@ type Server struct {
 	hub      *subs.Hub
 	schema   atomic.Pointer[gql.Schema]
 	sockets  sockets
+	work     *ws.Budget // for what clients send
 	bounds   *bounds
 	proxies  proxies
 	roster   roster
@@ -66,6 +69,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		cfg: c, problems: problems.NewRecorder(), machine: feed.New(), bounds: newBounds(&c.Limits),
 		ready: make(chan struct{}), ended: make(chan struct{}),
+		work: ws.NewBudget(float64(runtime.GOMAXPROCS(0)) / 2), // the rest is for what is sent to them
 	}
 	if s.proxies, err = newProxies(c.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("notifyql: %w", err)

@@ -215,6 +215,11 @@ func (s *socket) readError(err error) error {
 	if errors.Is(err, websocket.ErrMessageTooBig) {
 		return &CloseError{CodeTooBig, "Message too big"}
 	}
+	if errors.Is(err, errFragments) {
+		e := &CloseError{CodeTooBig, "Message of too many fragments"}
+		s.Close(e.Code, e.Reason)
+		return e
+	}
 	s.Close(CodeProtocolError, "WebSocket protocol error")
 	return fmt.Errorf("reading from websocket: %w", err)
 }

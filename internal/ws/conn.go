@@ -107,17 +107,19 @@ func (c *conn) handle(text []byte) {
 	if c.bucket.wait(c.ctx); c.ctx.Err() != nil {
 		return // closing: what still comes is read only to see the close frame
 	}
-	m := c.machine.parse(text)
-
-	c.mu.Lock()
-	c.watch.heard++
 	var s step
-	if c.closing == nil {
-		s = c.machine.receive(m)
-	}
-	over := c.stopped(s)
-	c.send(s.send)
-	c.mu.Unlock()
+	var over Stream
+	_ = c.opts.Budget.Do(c.ctx, func() { // else it is closing, and nothing is to be done
+		m := c.machine.parse(text)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.watch.heard++
+		if c.closing == nil {
+			s = c.machine.receive(m)
+		}
+		over = c.stopped(s)
+		c.send(s.send)
+	})
 	if over != nil {
 		over.Close()
 	}

@@ -15,6 +15,12 @@ import (
 // errPause is not an error of the connection.
 var errPause = errors.New("between two messages")
 
+// errFragments says that a message is cut into more pieces than anybody has reason to: each costs as much as a message.
+var errFragments = errors.New("a message of too many fragments")
+
+// maxFragments is how many pieces a message may come in: of the largest by default, of 1 KB each.
+const maxFragments = 1024
+
 // inbound is the reading side of a wire. Its lock is held while somebody waits for the network: the reader in await, and
 // the library's close handshake, want the same bytes.
 type inbound struct {
@@ -72,6 +78,9 @@ func (w *wire) Read(p []byte) (int, error) {
 	}
 	n := copy(p, in.have[:min(uint64(len(in.have)), in.at.piece())])
 	in.at.advance(in.have[:n])
+	if in.at.fragments >= maxFragments { // and another is to come
+		return 0, errFragments
+	}
 	if in.have = in.have[n:]; len(in.have) == 0 {
 		in.have = nil
 	}
@@ -88,10 +97,11 @@ func (w *wire) complete() bool {
 
 // frame follows a peer's frames, to know where one ends.
 type frame struct {
-	header [14]byte
-	have   int    // bytes of the header so far
-	rest   uint64 // bytes of the payload to come
-	open   bool   // the message goes on in another frame
+	header    [14]byte
+	have      int    // bytes of the header so far
+	rest      uint64 // bytes of the payload to come
+	open      bool   // the message goes on in another frame
+	fragments int    // of it, so far
 }
 
 func (f *frame) boundary() bool { return f.have == 0 && f.rest == 0 }
@@ -122,7 +132,10 @@ func (f *frame) advance(p []byte) {
 		if f.have >= 2 && f.have == f.size() {
 			f.rest, f.have = f.length(), 0
 			if f.header[0]&0x08 == 0 { // no control frame
-				f.open = f.header[0]&0x80 == 0
+				f.fragments++
+				if f.open = f.header[0]&0x80 == 0; !f.open {
+					f.fragments = 0
+				}
 			}
 		}
 	}

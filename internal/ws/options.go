@@ -27,6 +27,8 @@ type Options struct {
 	// MessagesPerSecond is how fast a client's messages are read after the first MessageBurst: 100 after 500. A client
 	// that sends faster is not closed, but waits.
 	MessagesPerSecond, MessageBurst int
+	// Budget is the time for clients' messages, which connections share. Nil: it has no bound.
+	Budget *Budget
 	// Logger gets what would be lost otherwise: the service's internal errors. Nil: nothing is logged.
 	Logger *slog.Logger
 }

@@ -1,0 +1,98 @@
+package ws
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// However many come, and however long each takes, they get their share of the time and what was saved before; each gets its turn.
+func TestBudget(t *testing.T) {
+	for _, takes := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			b := NewBudget(0.5)
+			ctx, stop := context.WithCancel(t.Context())
+			var all sync.WaitGroup
+			var done [50]atomic.Int64
+			for i := range done {
+				all.Go(func() {
+					for b.Do(ctx, func() { time.Sleep(takes) }) == nil {
+						done[i].Add(1)
+					}
+				})
+			}
+			const during = 10 * time.Second
+			time.Sleep(during)
+			stop()
+			all.Wait()
+			total, least := int64(0), done[0].Load()
+			for i := range done {
+				total, least = total+done[i].Load(), min(least, done[i].Load())
+			}
+			costs := max(takes, workLeast)
+			spent := time.Duration(total) * costs
+			// Who was let in at the same moment is charged when it has come to its end.
+			if most := during/2 + workSaved + time.Duration(len(done))*costs; spent > most || spent < during/2-workSaved {
+				t.Errorf("of %v each: %v were spent in %v", takes, spent, during)
+			}
+			if fair := total / int64(len(done)); least < fair*9/10 {
+				t.Errorf("of %v each: one had %d turns, others %d", takes, least, fair)
+			}
+		})
+	}
+}
+
+func TestBudgetOfWhoHasGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(1)
+		for range 1000 {
+			_ = b.Do(t.Context(), func() { time.Sleep(time.Millisecond) })
+		}
+		ctx, stop := context.WithTimeout(t.Context(), time.Microsecond)
+		defer stop()
+		b.charge(time.Minute)
+		if err := b.Do(ctx, func() { t.Error("called") }); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		var none *Budget
+		called := false
+		if err := none.Do(ctx, func() { called = true }); err != nil || !called {
+			t.Error("without a budget there is no bound", err)
+		}
+	})
+}
+
+// A message may come in pieces, but not in more than anybody has reason to.
+func TestMessageInPieces(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	s := newServer(t, f, AcceptOptions{}, Options{})
+	c := dial(t, s)
+	c.init()
+	in := func(pieces int) string {
+		ping := `{"type":"ping"` + strings.Repeat(" ", pieces-15) + `}`
+		var b strings.Builder
+		for i := range len(ping) {
+			head := byte(continuation)
+			if i == 0 {
+				head = text
+			}
+			if i == len(ping)-1 {
+				head |= fin
+			}
+			b.Write(masked(head, ping[i:i+1]))
+		}
+		return b.String()
+	}
+	for range 3 {
+		c.write([]byte(in(maxFragments)))
+		c.want(`{"type":"pong"}`)
+	}
+	c.write([]byte(in(maxFragments + 1)))
+	c.want("close 1009")
+}

@@ -168,7 +168,10 @@ func TestMatrix(t *testing.T) {
 				db := newDB(t, server)
 				db.Exec(t, `create type mood as enum ('good')`)
 				m := newMirror(t, db)
-				for _, w := range writes {
+				for j, w := range writes {
+					if !pgtest.Thorough() && !w.slow && (i+j)%2 != 0 { // each shape meets half of the writes, each write half of the shapes
+						continue
+					}
 					if w.from > m.version || w.key && !s.key || w.whole && strings.HasPrefix(s.name, "partitioned") || w.slow && (s.name != "key" || server != nil) || w.drops && s.byX {
 						continue
 					}

@@ -38,7 +38,7 @@ func (s *settings) adminFace(srv *notifyql.Server, encryption *tls.Config) (*fac
 	at, ok := ln.Addr().(*net.TCPAddr)
 	local := ok && at.IP.IsLoopback()
 	if !local {
-		f.encryption = encryption
+		f.encryption = encryption.Clone() // each HTTP server changes its own
 	}
 	switch {
 	case s.adminToken != "":

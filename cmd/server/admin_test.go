@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -147,6 +149,35 @@ func TestAnOpenAdminAddressIsRefused(t *testing.T) {
 		})
 		if code := p.main(t.Context(), []string{"serve"}); code != 1 || !strings.Contains(errs.String(), c.want) || strings.Contains(errs.String(), "hunter2") {
 			t.Errorf("%s: exit %d, %s", name, code, errs)
+		}
+	}
+}
+
+// Where others reach the operators' address it is encrypted as the public one is; on this machine it need not be.
+func TestTheOperatorsAddressIsEncryptedBeyondThisMachine(t *testing.T) {
+	t.Parallel()
+	const token = "correct horse battery"
+	cert, key := newPair(t, 1)
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
+	write(t, certFile, cert)
+	write(t, keyFile, key)
+	for addr, encrypted := range map[string]bool{"0.0.0.0:0": true, "127.0.0.1:0": false} {
+		public, admin := serving(t, map[string]string{
+			"NOTIFYQL_TLS_CERT": certFile, "NOTIFYQL_TLS_KEY": keyFile, "NOTIFYQL_ADMIN_ADDR": addr, "NOTIFYQL_ADMIN_TOKEN": token,
+		})
+		_, port, err := net.SplitHostPort(admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at, want := range map[string]bool{public: true, "127.0.0.1:" + port: encrypted} {
+			c, err := tls.Dial("tcp", at, &tls.Config{InsecureSkipVerify: true})
+			if (err == nil) != want {
+				t.Errorf("with operators on %s, TLS with %s: %v", addr, at, err)
+			}
+			if err == nil {
+				c.Close() //nolint:errcheck // a test
+			}
 		}
 	}
 }

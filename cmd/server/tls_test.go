@@ -191,6 +191,7 @@ func TestTheCertificateIsReplaced(t *testing.T) {
 		t.Errorf("health: exit %d, %s%s", code, out, errs)
 	}
 	client.CloseIdleConnections()
+	socket.CloseNow() //nolint:errcheck // it has served
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)

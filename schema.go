@@ -64,6 +64,7 @@ const (
 
 // entities reads the rows that a gateway asks for by their keys: no more than it may ask for at once.
 func (s *Server) entities(ctx context.Context, q *change.Query) (rows []change.Change, err error) {
+	q.Quick = true
 	ctx, cancel := context.WithTimeout(ctx, entitiesTimeout)
 	defer cancel()
 	_, err = s.database.Rows(ctx, q, entitiesPage, func(page []change.Change) error {

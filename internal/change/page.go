@@ -33,6 +33,7 @@ type Query struct {
 	OrderBy []OrderBy
 	Limit   int64 // rows; 0: all
 	Among   *Among
+	Quick   bool // the pages are taken without waiting for anybody, so that the reading waits for none that are not
 }
 
 // Among leaves of a Query's rows those of which a column has the same value as a column of some row of another watched table, the

@@ -36,11 +36,13 @@ var (
 // in the database too. The error is change.ErrOtherEra if the database has begun another life meanwhile.
 func (s *Source) Rows(ctx context.Context, q *change.Query, limit int, page func([]change.Change) error) (change.Cursor, error) {
 	h := s.history
-	select {
-	case h.rows <- struct{}{}:
-		defer func() { <-h.rows }()
-	case <-ctx.Done():
-		return change.Cursor{}, ctx.Err()
+	if !q.Quick {
+		select {
+		case h.rows <- struct{}{}:
+			defer func() { <-h.rows }()
+		case <-ctx.Done():
+			return change.Cursor{}, ctx.Err()
+		}
 	}
 	leave, err := h.enter(ctx)
 	if err != nil {

@@ -166,6 +166,9 @@ func TestRowsLeaveRoomForOthers(t *testing.T) {
 	if err != nil || len(cs) != 100 {
 		t.Errorf("%d changes, %v", len(cs), err)
 	}
+	if _, err := s.Rows(soon, &change.Query{Watch: id, Quick: true}, 1000, func([]change.Change) error { return nil }); err != nil {
+		t.Errorf("quick rows: %v", err)
+	}
 	if _, err := s.heartbeat(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -24,7 +24,7 @@ type Options struct {
 	Join          func(ticket int) // asks for a call of Joined with the ticket; needed with History
 	SnapshotBytes int64            // of the rows that a subscription begins with: kept at most, and up to which they are shared; default 4 MiB
 	SnapshotRows  int64            // that a subscription may begin with; default 1,000,000
-	Snapshots     int              // reads of such rows at once; default 3
+	Snapshots     int              // reads of such rows at once, and of how rows stood at a place; default 3
 	Logger        *slog.Logger     // nil: slog.Default
 }
 
@@ -58,13 +58,14 @@ func (o Options) withDefaults() Options {
 
 // Hub matches transactions against all subscriptions and keeps what they have yet to read.
 type Hub struct {
-	o      Options
-	ctx    context.Context // ends with Close; of background work
-	stop   context.CancelFunc
-	workMu sync.Mutex // guards that work begins only while ctx lives
-	work   sync.WaitGroup
-	slot   chan struct{} // one token for each background task under way
-	rowing chan struct{} // one token for each read of rows under way
+	o       Options
+	ctx     context.Context // ends with Close; of background work
+	stop    context.CancelFunc
+	workMu  sync.Mutex // guards that work begins only while ctx lives
+	work    sync.WaitGroup
+	slot    chan struct{} // one token for each background task under way
+	rowing  chan struct{} // one token for each read of rows under way
+	undoing chan struct{} // and of how rows stood at a place, for which nobody is waited
 
 	place atomic.Pointer[place] // behind all that is in the lists or in open batches
 
@@ -127,7 +128,7 @@ func New(o Options) *Hub {
 	o = o.withDefaults()
 	ctx, stop := context.WithCancel(context.Background())
 	h := &Hub{
-		o: o, ctx: ctx, stop: stop, slot: make(chan struct{}, o.Background), rowing: make(chan struct{}, o.Snapshots),
+		o: o, ctx: ctx, stop: stop, slot: make(chan struct{}, o.Background), rowing: make(chan struct{}, o.Snapshots), undoing: make(chan struct{}, o.Snapshots),
 		joining: map[*Reader]int{}, sequences: map[*Sequence]struct{}{}, topics: map[change.Topic]*topic{}, groups: map[groupKey]*group{},
 	}
 	h.place.Store(&place{})

@@ -293,8 +293,8 @@ func (p *play) end() {
 			p.fail("all have left, and yet there is %+v", s)
 		}
 		node.h.Close()
-		if len(node.h.slot) != 0 || len(node.h.rowing) != 0 {
-			p.fail("%d and %d slots are taken", len(node.h.slot), len(node.h.rowing))
+		if len(node.h.slot) != 0 || len(node.h.rowing) != 0 || len(node.h.undoing) != 0 {
+			p.fail("%d, %d and %d slots are taken", len(node.h.slot), len(node.h.rowing), len(node.h.undoing))
 		}
 	}
 }

@@ -78,6 +78,9 @@ func TestSequenceAndItsHub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		play := newPlay(Options{})
 		h := play.nodes[0].h
+		for range cap(h.rowing) { // by who takes rows slowly
+			h.rowing <- struct{}{}
+		}
 		first, err := h.Follow(p, who("a"), Start{}, func() {})
 		if err != nil {
 			t.Fatal(err)
@@ -94,6 +97,9 @@ func TestSequenceAndItsHub(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
+		if len(play.waiting) == 0 {
+			t.Error("it waits for those who read rows")
+		}
 		if pr := first.Progress(); !pr.CatchingUp || pr.Behind != 0 {
 			t.Errorf("%+v", pr)
 		}

@@ -167,8 +167,8 @@ func (s *Sequence) retry(once func(context.Context) (*turn, error)) (*turn, erro
 // inTurn waits for a turn to read rows.
 func (s *Sequence) inTurn(once func(context.Context) (*turn, error)) (*turn, error) {
 	select {
-	case s.hub.rowing <- struct{}{}:
-		defer func() { <-s.hub.rowing }()
+	case s.hub.undoing <- struct{}{}:
+		defer func() { <-s.hub.undoing }()
 	case <-s.ctx.Done():
 		return nil, s.ctx.Err()
 	}

@@ -29,7 +29,9 @@ const stoodBytes = 200 // what it costs beside its image
 // ErrUntold, ErrTooManyRows or one of change's that History says are.
 func (h *Hub) rowsAt(ctx context.Context, at change.Cursor, set Set, id *auth.Identity) (map[string]stood, error) {
 	u := undo{set: set, id: id, most: h.o.SnapshotBytes, rows: map[string]stood{}, known: map[string]struct{}{}}
-	now, err := h.o.History.Rows(ctx, set.Query(id), h.o.PageRows, func(cs []change.Change) error {
+	q := set.Query(id)
+	q.Quick = true
+	now, err := h.o.History.Rows(ctx, q, h.o.PageRows, func(cs []change.Change) error {
 		h.rowsRead.Add(int64(len(cs)))
 		for i := range cs {
 			if err := u.stands(h, &cs[i]); err != nil {

@@ -13,10 +13,9 @@ func TestWhatCannotBeWatched(t *testing.T) {
 	db := pgtest.New(t)
 	stranger := db.Role(t, "")
 	db.Exec(t, `
-		create type mood as enum ('good', 'bad');
 		create table plain (id int, tenant_id text);
 		create table untenanted (id int);
-		create table moody (id int, tenant_id mood);
+		create table several (id int, tenant_id int[]);
 		create table secured (id int, tenant_id text);
 		alter table secured enable row level security;
 		create table parent (id int, tenant_id text);
@@ -30,21 +29,21 @@ func TestWhatCannotBeWatched(t *testing.T) {
 		args []string
 		want []string // nil: it is not refused
 	}{
-		"unknown table":        {[]string{"nothing"}, []string{"nothing", "does not exist"}},
-		"no tenant column":     {[]string{"untenanted"}, []string{"tenant_id", "shared"}},
-		"another column":       {[]string{"plain", "--tenant", "owner"}, []string{"owner"}},
-		"a tenant of own type": {[]string{"moody"}, []string{"tenant_id", "type"}},
-		"row level security":   {[]string{"secured"}, []string{"row level security", "ignore_rls"}},
-		"a parent":             {[]string{"parent"}, []string{"inherit"}},
-		"a child":              {[]string{"child"}, []string{"inherit"}},
-		"a leaf of a watched":  {[]string{"leaf"}, []string{"partition"}},
-		"a view":               {[]string{"seen"}, []string{"view"}},
-		"a catalog":            {[]string{"pg_catalog.pg_class"}, []string{"pg_class"}},
-		"unknown exclusion":    {[]string{"plain", "--exclude", "colour"}, []string{"colour"}},
-		"the tenant excluded":  {[]string{"plain", "--exclude", "tenant_id"}, []string{"tenant"}},
-		"twice":                {[]string{"root"}, nil},
-		"acknowledged":         {[]string{"secured", "--ignore-rls"}, nil},
-		"shared":               {[]string{"untenanted", "--shared"}, nil},
+		"unknown table":           {[]string{"nothing"}, []string{"nothing", "does not exist"}},
+		"no tenant column":        {[]string{"untenanted"}, []string{"tenant_id", "shared"}},
+		"another column":          {[]string{"plain", "--tenant", "owner"}, []string{"owner"}},
+		"a tenant that is a list": {[]string{"several"}, []string{"tenant_id", "type"}},
+		"row level security":      {[]string{"secured"}, []string{"row level security", "ignore_rls"}},
+		"a parent":                {[]string{"parent"}, []string{"inherit"}},
+		"a child":                 {[]string{"child"}, []string{"inherit"}},
+		"a leaf of a watched":     {[]string{"leaf"}, []string{"partition"}},
+		"a view":                  {[]string{"seen"}, []string{"view"}},
+		"a catalog":               {[]string{"pg_catalog.pg_class"}, []string{"pg_class"}},
+		"unknown exclusion":       {[]string{"plain", "--exclude", "colour"}, []string{"colour"}},
+		"the tenant excluded":     {[]string{"plain", "--exclude", "tenant_id"}, []string{"tenant"}},
+		"twice":                   {[]string{"root"}, nil},
+		"acknowledged":            {[]string{"secured", "--ignore-rls"}, nil},
+		"shared":                  {[]string{"untenanted", "--shared"}, nil},
 	} {
 		out, err := run(t, db.URL, append([]string{"watch"}, c.args...)...)
 		if (err != nil) != (c.want != nil) {

@@ -20,6 +20,7 @@ func TestATornTransaction(t *testing.T) {
 	db.Exec(t, `insert into ledger select i, 'a', 1 from generate_series(1, 101) i`)
 	n := startNode(t, Config{DatabaseURL: db.URL, Beat: time.Hour})
 	n.opened(1)
+	n.enters(Quiet) // or the transaction is silent from its beginning
 	conn := db.Conn(t, "postgres")
 	exec := func(sql string) {
 		t.Helper()

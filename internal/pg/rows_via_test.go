@@ -210,6 +210,8 @@ func TestRowsThroughAForeignKeyAndWhatFollows(t *testing.T) {
 	stop := make(chan struct{})
 	var done atomic.Int64
 	var wg sync.WaitGroup
+	end := sync.OnceFunc(func() { close(stop); wg.Wait() })
+	defer end()
 	for w := range 3 {
 		wg.Go(func() {
 			if err := writeItems(t.Context(), db, uint64(w), &done, stop); err != nil {
@@ -244,8 +246,7 @@ func TestRowsThroughAForeignKeyAndWhatFollows(t *testing.T) {
 		}
 		reads = append(reads, r)
 	}
-	close(stop)
-	wg.Wait()
+	end()
 
 	for _, r := range reads {
 		left := behind(t, db, r.at, id, r.tenants...)

@@ -277,6 +277,8 @@ func TestAWayCannotBeForged(t *testing.T) {
 		{`select notifyql.watch('items', tenant_via => 'order_id')`, "its tenant is that of public.orders, which is another's"},
 		{`select notifyql.confirm('items', 4::smallint, false, '{}', null, null, false,
 			row((select oid from pg_constraint where conrelid = 'items'::regclass and contype = 'f'), 3, 'orders'::regclass, 2, 'order_id -> public.orders (id): note')::notifyql.way)`, "not those"},
+		{`select notifyql.confirm('items', 3::smallint, false, '{}', null, null, false,
+			row((select oid from pg_constraint where conrelid = 'items'::regclass and contype = 'f'), 3, 'orders'::regclass, 2, 'a path that leads nowhere')::notifyql.way)`, "not those"},
 		{`select notifyql.make_tenant_of(1, 'select 1')`, "permission denied"},
 		{`select notifyql.tenant_of_1('1')`, "permission denied"},
 		{`select from notifyql.former`, "permission denied"},

@@ -69,7 +69,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		cfg: c, problems: problems.NewRecorder(), machine: feed.New(), bounds: newBounds(&c.Limits),
 		ready: make(chan struct{}), ended: make(chan struct{}),
-		work: ws.NewBudget(float64(runtime.GOMAXPROCS(0)) / 2), // the rest is for what is sent to them
+		work: ws.NewBudget(float64(runtime.GOMAXPROCS(0)) / 4), // the rest is for what is sent to them, and for what that takes
 	}
 	if s.proxies, err = newProxies(c.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("notifyql: %w", err)

@@ -70,7 +70,7 @@ func Refuse(w http.ResponseWriter, r *http.Request, o AcceptOptions, why error) 
 	if e == nil {
 		e = &CloseError{CodeForbidden, "Forbidden"}
 	}
-	return s.close(e.Code, e.Reason, shortCloseTimeout)
+	return s.close(e.Code, e.Reason, shortCloseTimeout, refusedBytes)
 }
 
 func accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*socket, error) {
@@ -264,14 +264,22 @@ func (s *socket) Heard() uint64 { return s.conn.heard.Load() }
 // Close waits for the peer's close frame, but never longer than closeTimeout: the library by itself would wait for ever
 // for the rest of a message that the peer has begun. A peer that is closed because it is silent is hardly waited for.
 func (s *socket) Close(code int, reason string) error {
-	if code == CodeTimeout {
-		return s.close(code, reason, shortCloseTimeout)
+	wait, bytes := closeTimeout, int64(refusedBytes)
+	switch code {
+	case CodeTimeout:
+		wait = shortCloseTimeout
+	case CodeTooBig, CodeGoingAway, CodeRestart: // it may well be in the middle of a message
+		bytes = closingBytes
 	}
-	return s.close(code, reason, closeTimeout)
+	return s.close(code, reason, wait, bytes)
 }
 
-func (s *socket) close(code int, reason string, wait time.Duration) error {
-	s.conn.in.closing.Store(true)
+// close waits for the peer's close frame for so long, and for so many bytes.
+func (s *socket) close(code int, reason string, wait time.Duration, bytes int64) error {
+	if !s.conn.in.closing.Load() {
+		s.conn.in.left.Store(bytes)
+		s.conn.in.closing.Store(true)
+	}
 	_ = s.conn.SetDeadline(time.Now().Add(wait))
 	return s.ws.Close(websocket.StatusCode(code), truncate(reason, maxReason))
 }

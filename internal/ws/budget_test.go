@@ -3,6 +3,7 @@ package ws
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -95,4 +96,37 @@ func TestMessageInPieces(t *testing.T) {
 	}
 	c.write([]byte(in(maxFragments + 1)))
 	c.want("close 1009")
+}
+
+// endless sends frames for ever.
+type endless struct {
+	net.Conn
+	sent int
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	for i := range p { // one ping after the other, empty and without a mask
+		p[i] = []byte{finPing, 0}[(e.sent+i)%2]
+	}
+	e.sent += len(p)
+	return len(p), nil
+}
+
+// Of a peer that goes on sending when it is told that it is closed no more is read than one who is innocent may have sent.
+func TestAFloodAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	from := &endless{}
+	w := newWire(from, nil)
+	w.in.left.Store(refusedBytes)
+	w.in.closing.Store(true)
+	for {
+		if _, err := w.Read(make([]byte, 100)); errors.Is(err, errFlood) {
+			break
+		} else if err != nil || from.sent > 2*refusedBytes {
+			t.Fatalf("%d bytes were read: %v", from.sent, err)
+		}
+	}
+	if from.sent > refusedBytes+closingRead {
+		t.Errorf("%d bytes were read", from.sent)
+	}
 }

@@ -21,15 +21,27 @@ var errFragments = errors.New("a message of too many fragments")
 // maxFragments is how many pieces a message may come in: of the largest by default, of 1 KB each.
 const maxFragments = 1024
 
+// errFlood says that a peer goes on sending when it is told that the connection is closed.
+var errFlood = errors.New("too much came after the close frame")
+
+const (
+	// refusedBytes are read of a peer until its close frame comes.
+	refusedBytes = 64 << 10
+	// closingBytes are read of one that may be sending one of the largest messages, by no fault of its own.
+	closingBytes = 2 << 20
+	closingRead  = 16 << 10 // at once
+)
+
 // inbound is the reading side of a wire. Its lock is held while somebody waits for the network: the reader in await, and
 // the library's close handshake, want the same bytes.
 type inbound struct {
-	paused  atomic.Bool // Read returns errPause where it would wait between two frames
-	closing atomic.Bool // but not any more: the close handshake reads
+	paused  atomic.Bool  // Read returns errPause where it would wait between two frames
+	closing atomic.Bool  // but not any more: the close handshake reads
+	left    atomic.Int64 // bytes that the close handshake may read
 
 	mu    sync.Mutex
 	first [48]byte // what is read at once where there is no payload to read: a control frame, or the begin of a message
-	have  []byte   // read and not yet given to the library; within first, or what the HTTP server had read
+	have  []byte   // read and not yet given to the library; within first, what the HTTP server had read, or what comes while it closes
 	at    frame    // where what was given to the library ends
 }
 
@@ -45,13 +57,29 @@ func (w *wire) await() (err error) {
 
 // more reads into have. It needs the lock.
 func (w *wire) more() error {
-	n, err := w.Conn.Read(w.in.first[:])
+	to := w.in.first[:]
+	if w.in.closing.Load() {
+		to = make([]byte, closingRead)
+	}
+	n, err := w.read(to)
 	if n == 0 {
 		return err
 	}
-	w.heard.Add(1)
-	w.in.have = w.in.first[:n]
+	w.in.have = to[:n]
 	return nil
+}
+
+// read reads from the network.
+func (w *wire) read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if n == 0 {
+		return 0, err
+	}
+	w.heard.Add(1)
+	if w.in.closing.Load() && w.in.left.Add(-int64(n)) < 0 {
+		return 0, errFlood
+	}
+	return n, err
 }
 
 // Read is the library's. It gives nothing beyond the frame that the library is in: what the library has buffered when
@@ -65,11 +93,8 @@ func (w *wire) Read(p []byte) (int, error) {
 			return 0, errPause
 		}
 		if in.at.rest > 0 && len(p) > len(in.first) {
-			n, err := w.Conn.Read(p[:min(uint64(len(p)), in.at.rest)])
-			if n > 0 {
-				w.heard.Add(1)
-				in.at.advance(p[:n])
-			}
+			n, err := w.read(p[:min(uint64(len(p)), in.at.rest)])
+			in.at.advance(p[:n])
 			return n, err
 		}
 		if err := w.more(); err != nil {

@@ -12,6 +12,7 @@
 //	go run ./bench storm     ten thousand who come back at once, beside one alone
 //	go run ./bench pause     how long nothing arrives after a connection, the leader or Postgres died
 //	go run ./bench burst     how soon the stream is busy when many write at once
+//	go run ./bench import    what others notice of a tenant that imports a million rows in one transaction
 //	go run ./bench attack    what clients notice of a thousand that mean harm
 //	go run ./bench load      what could grow while as much is written as can be, of -seconds 600
 //	go run ./bench           all
@@ -67,6 +68,7 @@ func main() {
 		{"storm", storm},
 		{"pause", pauses},
 		{"burst", burst},
+		{"import", imports},
 		{"attack", underAttack},
 		{"load", load},
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,11 +18,14 @@ import (
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
 )
 
-// notes are everybody's own within a tenant, but for support; its price is for finance.
+// notes are everybody's own within a tenant, but for support; its price is for finance. Lines are for the members of their room.
 const notes = `
 	create table notes (id int primary key, tenant_id text, owner text, price int, body text);
 	select notifyql.restrict('notes', 'owner', bypass => '{support}'), notifyql.restrict_column('notes', 'price', '{finance}');
-	select notifyql.watch('notes')`
+	select notifyql.watch('notes');
+	create table members (room int, member text, tenant_id text, primary key (room, member));
+	create table lines (id int primary key, tenant_id text, room int, body text);
+	select notifyql.watch('members'), notifyql.restrict_to_members('lines', 'room', 'members', 'room', 'member'), notifyql.watch('lines')`
 
 // theNotes are one note of each kind: of ann and bob, of tenants a and b, of no tenant, of nobody.
 const theNotes = `insert into notes values (1, 'a', 'ann', 10, $1), (2, 'a', 'bob', 20, $1), (3, 'b', 'ann', 30, $1), (4, 'b', 'bob', 40, $1),
@@ -87,11 +91,12 @@ func TestWhoSeesWhat(t *testing.T) {
 			cursor := first.next().Cursor
 			first.stream.Close() //nolint:errcheck // it has served
 
-			live, batches, channels := make([]*view, len(viewers)), make([]*view, len(viewers)), make([]*view, len(viewers))
+			live, batches, channels, lines := make([]*view, len(viewers)), make([]*view, len(viewers)), make([]*view, len(viewers)), make([]*view, len(viewers))
 			for i, v := range viewers {
 				live[i] = watch(t, srv, v.id, `notesChanged `+shape(v.price))
 				batches[i] = watch(t, srv, v.id, `notesBatch { changes `+shape(v.price)+` }`)
 				channels[i] = watch(t, srv, v.id, `channel(name: "c") { data }`)
+				lines[i] = watch(t, srv, v.id, `linesChanged { kind new { id } old { id } }`)
 			}
 			leaver, stream := connect(t, url, `{"authToken":"leaver"}`), events(t, url, "X-Token", "leaver")
 			leaver.subscribe("1", `subscription { notesChanged { new { id } } }`)
@@ -127,7 +132,34 @@ func TestWhoSeesWhat(t *testing.T) {
 				}
 			}
 
+			// A member comes, goes, while a line is written, and comes again.
+			for _, sql := range []string{
+				`insert into lines values (1, 'a', 1, $1), (2, 'b', 1, $1), (3, 'a', 2, $1)`, `insert into members values (1, 'ann', 'a')`, `delete from members`,
+				`insert into lines values (4, 'a', 1, $1)`, `delete from lines where id = 1`, `insert into members values (1, 'ann', 'a')`,
+			} {
+				if strings.Contains(sql, "$1") {
+					db.Exec(t, sql, c.body)
+				} else {
+					db.Exec(t, sql)
+				}
+			}
 			for i, v := range viewers {
+				if v.id.UserID != "ann" || !slices.Contains(v.id.Tenants, "a") {
+					continue
+				}
+				want := "INSERT 1, DELETE 1"
+				if len(v.id.Tenants) > 1 { // a room is the same in both
+					want = "INSERT 1, INSERT 2, DELETE 1, DELETE 2, INSERT 2"
+				}
+				if got := lines[i].until("INSERT 4"); got != want {
+					t.Errorf("%s is told of the room %s, want %s", v.name, got, want)
+				}
+			}
+
+			for i, v := range viewers {
+				if got := lines[i].rest(); got != "" {
+					t.Errorf("%s is told of rooms %s", v.name, got)
+				}
 				if got := channels[i].until("all"); got != v.events {
 					t.Errorf("%s gets the events %s, want %s", v.name, got, v.events)
 				}
@@ -150,6 +182,7 @@ func TestWhoSeesWhat(t *testing.T) {
 			// Nor is any of it where an operator looks.
 			ops := httptest.NewRecorder()
 			srv.OpsHandler().ServeHTTP(ops, httptest.NewRequest(http.MethodGet, "/errors", nil))
+			srv.AdminHandler().ServeHTTP(ops, httptest.NewRequest(http.MethodGet, "/admin/connections", nil))
 			if all := ops.Body.String() + log.String(); strings.Contains(all, "sesame") {
 				t.Error("a row is in the log, or among the errors")
 			}

@@ -2,6 +2,8 @@ package notifyql_test
 
 import (
 	"fmt"
+	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/notifyql/notifyql"
@@ -9,10 +11,26 @@ import (
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
 )
 
+// versionWith is the newest version of Postgres here that has a program, which not all that can be fetched have.
+func versionWith(t *testing.T, program string) (version string) {
+	t.Helper()
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + program) // the pattern is well-formed
+	newest := 0
+	for _, path := range found {
+		if v, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path)))); err == nil && v > newest {
+			newest = v
+		}
+	}
+	if newest == 0 {
+		t.Fatalf("there is no %s here: run scripts/setup.sh test (Debian: apt-get install postgresql)", program)
+	}
+	return strconv.Itoa(newest)
+}
+
 // Transaction ids beyond 32 bits: live, across a restart in which the server comes to them, and resumed.
 func TestBeyond32Bits(t *testing.T) {
 	t.Parallel()
-	srv := pgtest.Server(t, localpg.Options{})
+	srv := pgtest.Server(t, localpg.Options{Version: versionWith(t, "pg_resetwal")})
 	db := pgtest.NewOn(t, srv)
 	db.Exec(t, items)
 	node := run(t, notifyql.Config{DatabaseURL: db.URL})

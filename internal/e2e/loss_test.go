@@ -105,9 +105,24 @@ func total(t *testing.T, db *pgtest.DB) (n int) {
 	return n
 }
 
-const terminate = `
-	select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity
-	where application_name = 'notifyql listener' and datname = current_database()`
+// terminate ends the listener's backend, and returns how many there were.
+func terminate(t *testing.T, db *pgtest.DB) int {
+	t.Helper()
+	var pids []int32
+	if err := db.Pool(t).QueryRow(t.Context(), `
+		select coalesce(array_agg(pid), '{}') from pg_stat_activity where application_name = 'notifyql listener' and datname = current_database()`).Scan(&pids); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(t, `select pg_terminate_backend(pid) from unnest($1::int[]) pid`, pids)
+	eventually(t, "the listener's backend to end", func() bool {
+		var left int
+		if err := db.Pool(t).QueryRow(t.Context(), `select count(*) from pg_stat_activity where pid = any ($1)`, pids).Scan(&left); err != nil {
+			t.Fatal(err)
+		}
+		return left == 0
+	})
+	return len(pids)
+}
 
 // connectedOnce fails if the client's socket was ever closed.
 func connectedOnce(t *testing.T, c *client, take func(payload string) bool) {
@@ -140,7 +155,7 @@ func TestTheListenersBackendIsTerminated(t *testing.T) {
 
 	// Between two commits.
 	db.Exec(t, `update counters set version = version + 1 where id = 1`)
-	db.Exec(t, terminate)
+	terminate(t, db)
 	db.Exec(t, `update counters set version = version + 1 where id = 1`)
 
 	// In the middle of bursts.
@@ -157,11 +172,7 @@ func TestTheListenersBackendIsTerminated(t *testing.T) {
 	}
 	kills := 0
 	for writing.Load() > 0 {
-		var n int
-		if err := db.Pool(t).QueryRow(t.Context(), terminate).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-		kills += n
+		kills += terminate(t, db)
 		srv.await(t, "to listen again", func(h health) bool { return h.Listening })
 	}
 	wg.Wait()

@@ -345,7 +345,7 @@ func TestEachGetsAllInOrder(t *testing.T) {
 	})
 }
 
-var plays = flag.Uint64("plays", 40, "how many random plays are played")
+var plays = flag.Uint64("plays", 15, "how many random plays are played")
 
 // codes is how many kinds of steps there are.
 const codes = 1 << 16

@@ -166,7 +166,13 @@ func (n *node) enters(mode Mode) {
 // testSource is a source that is not run.
 func testSource(t testing.TB, db *pgtest.DB) *Source {
 	t.Helper()
-	src, err := New(Config{DatabaseURL: db.URL})
+	return sourceOf(t, db.URL)
+}
+
+// sourceOf is one with a login of its own.
+func sourceOf(t testing.TB, url string) *Source {
+	t.Helper()
+	src, err := New(Config{DatabaseURL: url})
 	if err != nil {
 		t.Fatal(err)
 	}

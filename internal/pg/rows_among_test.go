@@ -23,11 +23,7 @@ func TestRowsAmong(t *testing.T) {
 		insert into "the members" values (1, 'a', 'x', 'u'), (2, 'b', 'y', 'u'), (3, 'a', null, 'u'), (4, 'a', 'z', 'other'), (5, 'a', 'x', 'u')`)
 	docs, members := watch(t, db, `'"the docs"'`), watch(t, db, `'"the members"'`)
 	db.Exec(t, `select notifyql.restrict_to_members('"the docs"', 'the key', '"the members"', 'the key', 'usr', bypass => '{admin}')`)
-	s, err := New(Config{DatabaseURL: serverLogin(t, db)}) // who may run the server may read all of it
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := sourceOf(t, serverLogin(t, db)) // who may run the server may read all of it
 	policies := func() []catalog.Policy {
 		t.Helper()
 		c, _, err := s.Catalog(t.Context())

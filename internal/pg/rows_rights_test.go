@@ -19,11 +19,7 @@ import (
 func TestRowsByRight(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	s, err := New(Config{DatabaseURL: serverLogin(t, db)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := sourceOf(t, serverLogin(t, db))
 	alice := db.Role(t, "")
 	db.Exec(t, fmt.Sprintf(`do $$ begin execute format('grant %%I to %s', (select left(nspowner::regrole::text, -length('owner')) || 'watch' from pg_namespace where nspname = 'notifyql')); end $$;
 		create schema app authorization %[1]s; create schema "not hers"; grant usage, create on schema "not hers" to %[1]s`, alice))
@@ -126,11 +122,7 @@ func TestRowsRunHostileCasts(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	login := serverLogin(t, db)
-	s, err := New(Config{DatabaseURL: login})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := sourceOf(t, login)
 	db.Exec(t, `
 		create schema hostile; grant usage on schema hostile to public;
 		create type hostile.e as enum ('who', 'read', 'set', 'fail', 'prepare', 'session'); create domain hostile.d as hostile.e; create type hostile.c as (n int, e hostile.e[]);

@@ -25,11 +25,7 @@ import (
 func TestRowsThroughAForeignKey(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	s, err := New(Config{DatabaseURL: serverLogin(t, db)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := sourceOf(t, serverLogin(t, db))
 	db.Exec(t, `create type mood as enum ('good', 'bad'); create domain org as text; create domain number as bigint; create extension if not exists plpgsql;
 		create schema "The Shop"`)
 	for _, c := range []struct {

@@ -237,8 +237,8 @@ func (p *play) do(code int) {
 	}
 }
 
-// settle lets all go on, until nothing is left to do.
-func (p *play) settle() {
+// idle lets all go on, until nothing is left to do: next lets the clients read, and reports whether one got something.
+func (p *play) idle(next func() bool) {
 	for idle := 0; idle < 3 && p.err == nil; idle++ {
 		for _, node := range p.nodes {
 			if p.l.era != node.pos.Era() {
@@ -258,14 +258,22 @@ func (p *play) settle() {
 			idle = 0
 			synctest.Wait()
 		}
-		for _, f := range p.clients {
-			for f.next(3) {
-				idle = 0
-			}
+		for next() {
+			idle = 0
 		}
 		pass(3 * time.Second) // beyond any wait before another try
 		p.look()
 	}
+}
+
+// settle lets all go on to the end, where each has got everything.
+func (p *play) settle() {
+	p.idle(func() (some bool) {
+		for _, f := range p.clients {
+			some = f.next(3) || some
+		}
+		return some
+	})
 	for i, f := range p.clients {
 		if last := int(p.l.txns[len(p.l.txns)-1].LastSeq()); f.want() <= last || f.part || f.rows || f.r.phase != live {
 			p.fail("client %d of %s is at %d of %d, in phase %d, in the middle of a batch: %v", i, f.Key(), f.last, last, f.r.phase, f.part)

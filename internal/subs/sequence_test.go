@@ -9,7 +9,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/notifyql/notifyql/internal/change"
 )
@@ -261,35 +260,14 @@ func (p *memberPlay) step() {
 	}
 }
 
-// settle lets all go on, until nothing is left to do.
+// settle lets all go on to the end, where each has got everything.
 func (p *memberPlay) settle() {
-	for idle := 0; idle < 3 && p.err == nil; idle++ {
-		for _, node := range p.nodes {
-			if p.l.era != node.pos.Era() {
-				node.pos.Enter(p.l.era)
-				node.h.Dispatch(nil, node.pos.Point())
-			}
-			for node.dispatch(100, false) {
-				idle = 0
-			}
-			node.h.Settle()
-			if node.begin(); node.answer() {
-				idle = 0
-			}
-		}
-		synctest.Wait()
-		for p.let(0, nil) {
-			idle = 0
-			synctest.Wait()
-		}
+	p.idle(func() (some bool) {
 		for _, f := range p.clients {
-			for f.next(3) {
-				idle = 0
-			}
+			some = f.next(3) || some
 		}
-		pass(3 * time.Second)
-		p.look()
-	}
+		return some
+	})
 	for i, f := range p.clients {
 		at := change.Cursor{Tick: memTick.Stamp, Era: p.l.era}
 		for k := range p.l.txns {

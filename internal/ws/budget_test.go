@@ -22,13 +22,13 @@ func TestBudget(t *testing.T) {
 			var done [50]atomic.Int64
 			for i := range done {
 				all.Go(func() {
-					for b.Do(ctx, func() { time.Sleep(takes) }) == nil {
+					for b.Do(ctx, func() { <-time.After(takes) }) == nil {
 						done[i].Add(1)
 					}
 				})
 			}
 			const during = 10 * time.Second
-			time.Sleep(during)
+			<-time.After(during) // of the bubble
 			stop()
 			all.Wait()
 			total, least := int64(0), done[0].Load()
@@ -52,7 +52,7 @@ func TestBudgetOfWhoHasGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := NewBudget(1)
 		for range 1000 {
-			_ = b.Do(t.Context(), func() { time.Sleep(time.Millisecond) })
+			_ = b.Do(t.Context(), func() { <-time.After(time.Millisecond) })
 		}
 		ctx, stop := context.WithTimeout(t.Context(), time.Microsecond)
 		defer stop()

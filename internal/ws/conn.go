@@ -104,6 +104,9 @@ func (c *conn) run() error {
 
 // handle is what the reading goroutine does with a message.
 func (c *conn) handle(text []byte) {
+	c.mu.Lock()
+	c.watch.heard++ // now: whoever has to wait for his turn is not silent
+	c.mu.Unlock()
 	if c.bucket.wait(c.ctx); c.ctx.Err() != nil {
 		return // closing: what still comes is read only to see the close frame
 	}
@@ -113,7 +116,6 @@ func (c *conn) handle(text []byte) {
 		m := c.machine.parse(text)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.watch.heard++
 		if c.closing == nil {
 			s = c.machine.receive(m)
 		}

@@ -144,6 +144,23 @@ func TestSlowIsNotDead(t *testing.T) {
 	})
 }
 
+// Nor is a client silent whose pong waits for its turn, behind what others send.
+func TestWhoWaitsForATurnIsNotDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := keepAlive
+		o.Budget = NewBudget(1)
+		s, _ := begin(t, newPipe(transportWS), newFake(), o, "a")
+		synctest.Wait()
+		o.Budget.charge(o.KeepAlive + o.PongTimeout + time.Second)
+		for range 3 {
+			s.want(`{"type":"ping"}`)
+			s.send(`{"type":"pong"}`)
+		}
+		s.stop(nil)
+		s.wantClose(1001, "Going away")
+	})
+}
+
 // A client that sends too fast waits; it is not closed.
 func TestMessageRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,13 +2,15 @@
 
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src
+ENV GOWORK=off
 COPY go.mod go.sum ./
-RUN --mount=type=cache,target=/go/pkg/mod go mod download
+COPY cmd/server/go.mod cmd/server/go.sum cmd/server/
+RUN --mount=type=cache,target=/go/pkg/mod go mod download -C cmd/server
 COPY . .
 ARG TARGETOS TARGETARCH
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -buildvcs=false -ldflags="-s -w" -o /notifyql ./cmd/server
+    go build -C cmd/server -trimpath -buildvcs=false -ldflags="-s -w" -o /notifyql .
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/

@@ -9,7 +9,7 @@ export GOFLAGS := $(GOFLAGS) -modcacherw
 endif
 
 # What to run and how long, for those who want less: make test PACKAGES=./internal/feed RUN=TestSweep
-PACKAGES ?= ./...
+PACKAGES ?= $$(go list -m -f '{{.Dir}}/...')
 RUN      ?= .
 FUZZTIME ?= 30s
 SOAKTIME ?= 2m
@@ -39,8 +39,8 @@ test: ## install what is missing, lint, and run all tests with the race detector
 lint: ## gofumpt, go vet, staticcheck
 	@unformatted=$$(find . -name '*.go' -not -path './.cache/*' -not -path '*/node_modules/*' | xargs go tool gofumpt -l) && \
 	if [ -n "$$unformatted" ]; then echo "not formatted; run: go tool gofumpt -w" $$unformatted >&2; exit 1; fi
-	go vet ./...
-	go tool staticcheck ./...
+	go vet $$(go list -m -f '{{.Dir}}/...')
+	go tool staticcheck $$(go list -m -f '{{.Dir}}/...')
 
 bench: ## what is promised about speed, each figure beside a raw baseline in the same run
 	@scripts/setup.sh bench

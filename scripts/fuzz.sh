@@ -3,7 +3,7 @@
 set -eu
 
 cd "$(dirname "$0")/.."
-for package in $(go list ./...); do
+for package in $(go list $(go list -m -f '{{.Dir}}/...')); do
 	for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
 		echo "=== $package $target"
 		go test -run '^$' -fuzz "^$target\$" -fuzztime "${1:-30s}" -fuzzminimizetime 1s "$package"

@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || set -- 13 14 15 16 17 18
 
-packages=$(go list -f '{{range .TestImports}}{{if eq . "github.com/notifyql/notifyql/internal/localpg/pgtest"}}{{$.ImportPath}}{{end}}{{end}} {{range .XTestImports}}{{if eq . "github.com/notifyql/notifyql/internal/localpg/pgtest"}}{{$.ImportPath}}{{end}}{{end}}' ./... | xargs -n 1 | sort -u)
+packages=$(go list -f '{{range .TestImports}}{{if eq . "github.com/notifyql/notifyql/internal/localpg/pgtest"}}{{$.ImportPath}}{{end}}{{end}} {{range .XTestImports}}{{if eq . "github.com/notifyql/notifyql/internal/localpg/pgtest"}}{{$.ImportPath}}{{end}}{{end}}' $(go list -m -f '{{.Dir}}/...') | xargs -n 1 | sort -u)
 results=
 failed=
 for major; do

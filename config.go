@@ -59,6 +59,9 @@ type Config struct {
 	// while a socket is idle.
 	Compression bool
 
+	// Upgrade accepts the WebSockets of Handler with a library of your choice: see docs/sockets.md. Nil: with coder/websocket.
+	Upgrade Upgrade
+
 	// Origins are the hosts, beside the server's own, whose pages may open a socket, such as "app.example.com" or
 	// "*.example.com".
 	Origins []string

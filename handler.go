@@ -95,32 +95,61 @@ func (s *Server) newEvents() *sse.Handler {
 }
 
 func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
-	accept := ws.AcceptOptions{
+	o := ws.AcceptOptions{
 		Origins: s.cfg.Origins, Encrypted: encrypted(r), MaxMessageBytes: s.cfg.Limits.MessageBytes, Compression: s.cfg.Compression,
 	}
 	if no := s.admit(r); no != nil {
-		s.refuseSocket(w, r, accept, no)
+		s.refuseSocket(w, r, o, no)
 		return
 	}
 	var socket ws.Socket
 	var err error
-	if gone := s.work.Do(r.Context(), func() { socket, err = ws.Accept(w, r, accept) }); gone != nil {
+	if gone := s.work.Do(r.Context(), func() { socket, err = s.accept(w, r, o) }); gone != nil {
 		err = gone
 	}
 	if err != nil {
 		s.sockets.leave()
 		s.log.Debug("a socket was not accepted", "remote", r.RemoteAddr, "error", err)
-		return // Accept has answered
+		return // accept has answered
 	}
 	// The handler returns, so that net/http frees what it holds for a request: two thirds of what an idle socket would cost.
-	// The request's context ends with it; whoever looks at the request later must not take that for the client's end.
-	service := &service{s: s, r: r.WithContext(context.WithoutCancel(r.Context())), protocol: socket.Subprotocol()}
-	go s.runSocket(socket, service, r.RemoteAddr)
+	go s.runSocket(socket, s.serviceFor(r, socket), r.RemoteAddr)
+}
+
+// accept makes a socket of a handshake, or has answered it.
+func (s *Server) accept(w http.ResponseWriter, r *http.Request, o ws.AcceptOptions) (ws.Socket, error) {
+	if s.cfg.Upgrade == nil {
+		return ws.Accept(w, r, o)
+	}
+	if err := o.Allow(r); err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+		return nil, err
+	}
+	return s.cfg.Upgrade(w, r, s.Handshake())
+}
+
+// refuse accepts a socket to close it, or has answered it.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, o ws.AcceptOptions, no error) error {
+	if s.cfg.Upgrade == nil {
+		return ws.Refuse(w, r, o, no)
+	}
+	socket, err := s.accept(w, r, o)
+	if err != nil {
+		return err
+	}
+	e := ws.Refusal(no)
+	return socket.Close(e.Code, e.Reason)
+}
+
+// serviceFor is what a socket is served with. The request's context ends with its handler; whoever looks at the request later must not
+// take that for the client's end.
+func (s *Server) serviceFor(r *http.Request, socket ws.Socket) *service {
+	return &service{s: s, r: r.WithContext(context.WithoutCancel(r.Context())), protocol: socket.Subprotocol()}
 }
 
 // refuseSocket accepts a socket to close it, which clients understand best. It takes a while: beyond as many at once as there may
 // be sockets, the handshake is refused.
-func (s *Server) refuseSocket(w http.ResponseWriter, r *http.Request, accept ws.AcceptOptions, no error) {
+func (s *Server) refuseSocket(w http.ResponseWriter, r *http.Request, o ws.AcceptOptions, no error) {
 	done, ok := s.sockets.refuse()
 	if !ok {
 		status := http.StatusServiceUnavailable
@@ -135,7 +164,7 @@ func (s *Server) refuseSocket(w http.ResponseWriter, r *http.Request, accept ws.
 	}
 	defer done()
 	var err error
-	if gone := s.work.Do(r.Context(), func() { err = ws.Refuse(w, r, accept, no) }); gone != nil {
+	if gone := s.work.Do(r.Context(), func() { err = s.refuse(w, r, o, no) }); gone != nil {
 		err = gone
 	}
 	if err != nil {
@@ -149,12 +178,16 @@ func (s *Server) exceeded() { s.bounds.perConnection.Add(1) }
 // runSocket is waited for by sockets.drain.
 func (s *Server) runSocket(socket ws.Socket, service *service, remote string) {
 	defer s.sockets.leave()
+	err := s.speak(s.sockets.ctx, socket, service)
+	s.log.Debug("a socket closed", "remote", remote, "why", err)
+}
+
+func (s *Server) speak(ctx context.Context, socket ws.Socket, service *service) error {
 	l := s.cfg.Limits
-	err := ws.Serve(s.sockets.ctx, socket, service, ws.Options{
+	return ws.Serve(ctx, socket, service, ws.Options{
 		InitTimeout: l.InitTimeout, KeepAlive: l.PingInterval, PongTimeout: l.PongTimeout, IdleTimeout: l.IdleTimeout,
 		MaxSubscriptions: l.Subscriptions, Exceeded: s.exceeded, MessagesPerSecond: l.MessagesPerSec, Budget: s.work, Logger: s.log,
 	})
-	s.log.Debug("a socket closed", "remote", remote, "why", err)
 }
 
 // admit lets the client of a request open a connection, or says why it has to come back later. Who is let in leaves.

@@ -66,16 +66,12 @@ func Refuse(w http.ResponseWriter, r *http.Request, o AcceptOptions, why error) 
 	if err != nil {
 		return err
 	}
-	e := closeFor(why)
-	if e == nil {
-		e = &CloseError{CodeForbidden, "Forbidden"}
-	}
+	e := Refusal(why)
 	return s.close(e.Code, e.Reason, shortCloseTimeout, refusedBytes)
 }
 
 func accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*socket, error) {
-	if o.unencrypted(r) {
-		err := errors.New("the page came unencrypted: it is of another origin")
+	if err := o.Allow(r); err != nil {
 		http.Error(w, err.Error(), http.StatusForbidden)
 		return nil, err
 	}
@@ -86,9 +82,8 @@ func accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*socket, e
 		mode = websocket.CompressionNoContextTakeover
 	}
 	c, err := websocket.Accept(h, r, &websocket.AcceptOptions{
-		Subprotocols:       []string{transportWS, legacyWS},
-		InsecureSkipVerify: slices.Contains(o.Origins, "*"),
-		OriginPatterns:     o.Origins,
+		Subprotocols:       Subprotocols(),
+		InsecureSkipVerify: true, // Allow has looked
 		CompressionMode:    mode,
 		OnPingReceived:     s.pinged,
 	})
@@ -105,20 +100,37 @@ func accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*socket, e
 	return s, nil
 }
 
-// unencrypted reports whether a page of the server's host is none of its origin for that. The library looks at the host only.
-func (o *AcceptOptions) unencrypted(r *http.Request) bool {
-	u, err := url.Parse(r.Header.Get("Origin"))
-	if !o.Encrypted || err != nil || u.Scheme != "http" || !strings.EqualFold(u.Host, r.Host) {
-		return false
+// Subprotocols are those that Serve speaks, the best first.
+func Subprotocols() []string { return []string{transportWS, legacyWS} }
+
+// Allow says why the page that a request came from may not open a socket; nil if it may.
+func (o *AcceptOptions) Allow(r *http.Request) error {
+	origin := r.Header.Get("Origin")
+	if origin == "" || slices.Contains(o.Origins, "*") {
+		return nil
 	}
-	return !slices.ContainsFunc(o.Origins, func(pattern string) bool {
-		target := u.Host
-		if strings.Contains(pattern, "://") {
-			target = "http://" + u.Host
-		}
-		listed, err := path.Match(strings.ToLower(pattern), strings.ToLower(target))
-		return err == nil && listed
-	})
+	u, err := url.Parse(origin)
+	if err != nil {
+		return fmt.Errorf("the page's origin is no address: %w", err)
+	}
+	unencrypted := o.Encrypted && u.Scheme == "http"
+	own := u.Host != "" && strings.EqualFold(u.Host, r.Host)
+	switch listed := slices.ContainsFunc(o.Origins, func(pattern string) bool { return matches(pattern, u) }); {
+	case listed, own && !unencrypted:
+		return nil
+	case own:
+		return errors.New("the page came unencrypted: it is of another origin")
+	}
+	return fmt.Errorf("the page's origin %q is not among those that may connect", u.Host)
+}
+
+func matches(pattern string, origin *url.URL) bool {
+	target := origin.Host
+	if strings.Contains(pattern, "://") {
+		target = origin.Scheme + "://" + target
+	}
+	matched, err := path.Match(strings.ToLower(pattern), strings.ToLower(target))
+	return err == nil && matched
 }
 
 // handover hijacks with a wire and small buffers.

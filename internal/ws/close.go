@@ -62,6 +62,14 @@ func closeFor(err error) *CloseError {
 	return nil
 }
 
+// Refusal is how to close a socket whose client is refused: as closeFor says, or else as forbidden.
+func Refusal(err error) *CloseError {
+	if e := closeFor(err); e != nil {
+		return e
+	}
+	return &CloseError{CodeForbidden, "Forbidden"}
+}
+
 func closing(code int, format string, args ...any) *CloseError {
 	return &CloseError{code, truncate(fmt.Sprintf(format, args...), maxReason)}
 }

@@ -2,8 +2,9 @@ package pg
 
 import (
 	"context"
+	"encoding/json"
+	"strconv"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -33,20 +34,65 @@ func (s *Source) Publish(ctx context.Context, e Event) error {
 	return explain(publishOn(ctx, s.pool, e), s.pool.Config().ConnConfig)
 }
 
-// PublishTx publishes in the caller's transaction: the event exists when, and only if, that commits.
-func PublishTx(ctx context.Context, tx pgx.Tx, e Event) error { return publishOn(ctx, tx, e) }
-
-func publishOn(ctx context.Context, on interface {
+// Execer is what publishing in somebody's transaction needs of it: a pgx.Tx, a connection or a pool has it.
+type Execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-}, e Event,
-) error {
-	data, tenant := "null", &e.Tenant
-	if e.Data != nil {
-		data = string(e.Data)
-	}
-	if e.Tenant == "" {
-		tenant = nil
-	}
-	_, err := on.Exec(ctx, publish, e.Channel, data, tenant, e.Shared, e.Type)
+}
+
+func publishOn(ctx context.Context, on Execer, e Event) error {
+	_, err := on.Exec(ctx, publish, e.Channel, e.json(), e.tenant(), e.Shared, e.Type)
 	return err
+}
+
+func (e *Event) json() string {
+	if e.Data == nil {
+		return "null"
+	}
+	return string(e.Data)
+}
+
+// tenant is what the function takes for none if it is null.
+func (e *Event) tenant() *string {
+	if e.Tenant == "" {
+		return nil
+	}
+	return &e.Tenant
+}
+
+// publishAll is many calls of the function, in order. One parameter of JSON goes through every pooler and every way that pgx has to send a
+// statement.
+const publishAll = `
+select notifyql.publish(e ->> 'channel', e -> 'data', e ->> 'tenant', (e ->> 'shared')::boolean, e ->> 'type')
+  from jsonb_array_elements($1::text::jsonb) with ordinality as of_list (e, n)
+ order by n`
+
+// PublishTx publishes events, in their order, by one statement in the caller's transaction: they exist when, and only if, that commits.
+func PublishTx(ctx context.Context, tx Execer, events []Event) error {
+	sql, args := PublishAll(events)
+	_, err := tx.Exec(ctx, sql, args...)
+	return err
+}
+
+// PublishAll is the statement that publishes events, and its arguments. Their data must be JSON.
+func PublishAll(events []Event) (sql string, args []any) {
+	list := []byte{'['}
+	for i := range events {
+		e := &events[i]
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = appendMember(list, `{"channel":`, e.Channel)
+		list = appendMember(list, `,"type":`, e.Type)
+		if e.Tenant != "" {
+			list = appendMember(list, `,"tenant":`, e.Tenant)
+		}
+		list = strconv.AppendBool(append(list, `,"shared":`...), e.Shared)
+		list = append(append(append(list, `,"data":`...), e.json()...), '}')
+	}
+	return publishAll, []any{string(append(list, ']'))}
+}
+
+func appendMember(list []byte, name, text string) []byte {
+	value, _ := json.Marshal(text) // a string always encodes
+	return append(append(list, name...), value...)
 }

@@ -22,7 +22,7 @@ func TestPublishInTransaction(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer tx.Rollback(t.Context())
-		if err := PublishTx(t.Context(), tx, Event{Channel: "chat", Type: "said", Tenant: "a", Data: []byte(`"` + c.text + `"`)}); err != nil {
+		if err := PublishTx(t.Context(), tx, []Event{{Channel: "chat", Type: "said", Tenant: "a", Data: []byte(`"` + c.text + `"`)}}); err != nil {
 			t.Fatal(err)
 		}
 		if !c.commit {

@@ -32,6 +32,8 @@ func metrics() []metric {
 		gauge("listening", "Whether the listener is connected to the database.", func(s Stats) float64 { return flag(s.Listening) }),
 		gauge("draining", "Whether the server is shutting down.", func(s Stats) float64 { return flag(s.Draining) }),
 		gauge("busy", "Whether changes come by reading the log rather than in notifications.", func(s Stats) float64 { return flag(s.Busy) }),
+		gauge("relayed", "Whether changes come through a broker.", func(s Stats) float64 { return flag(s.Relayed) }),
+		counter("relay_sessions", "Times that this server began to read the database for all.", func(s Stats) int64 { return s.RelaySessions }),
 		gauge("leader", "Whether this server says which of the two it is.", func(s Stats) float64 { return flag(s.Leader) }),
 		gauge("connections", "Open sockets.", func(s Stats) float64 { return float64(s.Connections) }),
 		gauge("subscriptions", "Running subscriptions.", func(s Stats) float64 { return float64(s.Subscriptions) }),

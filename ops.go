@@ -16,7 +16,8 @@ import (
 // Stats is what a Server holds and has done so far.
 type Stats struct {
 	Ready         bool // changes flow, or have flowed: subscriptions can begin
-	Listening     bool // the bus is connected now
+	Listening     bool // changes come now
+	Relayed       bool // they come through a broker; where one is configured and they do not, the server reads the change log itself
 	Draining      bool
 	Connections   int
 	Opened        int64            // sockets and event streams so far
@@ -35,7 +36,9 @@ type Stats struct {
 	RowsRead      int64 // of tables, for subscriptions that begin with what stands
 
 	Busy   bool // writers may be silent: changes come by reading the log, not in notifications
-	Leader bool // this server says which of the two it is
+	Leader bool // this server says which of the two it is, and reads the database for all if there is a broker
+
+	RelaySessions int64 // times that this server began to read the database for all
 
 	Dispatched int64 // changes handed on
 	Duplicates int64 // changes that came twice and were handed on once
@@ -59,7 +62,11 @@ func (s *Server) Stats() Stats {
 	s.bounds.refused(st.Refused)
 	st.Users, st.Tenants, st.Buckets = s.bounds.userConnections.Keys(), s.bounds.tenantConnections.Keys(), s.bounds.buckets()
 	if s.database != nil {
-		st.Leader = s.database.Status().Leader
+		db := s.database.Status()
+		st.Leader = db.Leader
+		if s.relay != nil { // changes come one way or the other
+			st.Listening, st.Relayed, st.RelaySessions = db.Listening, s.relay.Following(), s.relay.Sessions()
+		}
 	}
 	select {
 	case <-s.ready:
@@ -109,6 +116,8 @@ type Health struct {
 	Since     time.Time         `json:"since,omitzero"` // of listening, or of not listening
 	Mode      string            `json:"mode"`           // quiet or busy
 	Leader    bool              `json:"leader"`         // this server says which
+	Bus       string            `json:"bus"`            // postgres, memory, or the broker's stream
+	Relayed   bool              `json:"relayed"`        // changes come through the broker
 	Problems  map[string]string `json:"problems,omitempty"`
 	Sockets   int               `json:"connections"`
 	Streams   int               `json:"subscriptions"`
@@ -117,7 +126,7 @@ type Health struct {
 // Health says whether the server is fit to take clients, and why not.
 func (s *Server) Health() Health {
 	st := s.Stats()
-	h := Health{Status: "ready", Listening: st.Listening, Mode: string(ModeQuiet), Leader: st.Leader, Sockets: st.Connections, Streams: st.Subscriptions}
+	h := Health{Status: "ready", Listening: st.Listening, Mode: string(ModeQuiet), Leader: st.Leader, Bus: s.cfg.Bus.String(), Relayed: st.Relayed, Sockets: st.Connections, Streams: st.Subscriptions}
 	if st.Busy {
 		h.Mode = string(ModeBusy)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/notifyql/notifyql/internal/gql"
 	"github.com/notifyql/notifyql/internal/pg"
 	"github.com/notifyql/notifyql/internal/problems"
+	"github.com/notifyql/notifyql/internal/relay"
 	"github.com/notifyql/notifyql/internal/sse"
 	"github.com/notifyql/notifyql/internal/subs"
 	"github.com/notifyql/notifyql/internal/ws"
@@ -28,7 +29,8 @@ type Server struct {
 	log      *slog.Logger
 	problems *problems.Recorder
 	source   source
-	database *pg.Source // nil: no database
+	database *pg.Source   // nil: no database
+	relay    *relay.Relay // nil: no broker
 	hub      *subs.Hub
 	schema   atomic.Pointer[gql.Schema]
 	sockets  sockets
@@ -82,13 +84,21 @@ func New(c Config) (*Server, error) {
 	if c.Bus.memory {
 		s.source = inProcess{memory.New()}
 	} else {
-		db, err := pg.New(pg.Config{
+		conf := pg.Config{
 			DatabaseURL: c.DatabaseURL, PoolURL: c.PoolURL, Mode: mode, Log: s.log, OnCatalog: s.follow, OnSettled: s.settled, Enter: s.enter,
-		})
+		}
+		if c.Bus.stream != nil {
+			s.relay = relay.New(relay.Config{Stream: c.Bus.stream, OnSettled: s.settled, Log: s.log})
+			conf.Relayed, conf.OnEra = true, s.relay.OnEra
+		}
+		db, err := pg.New(conf)
 		if err != nil {
 			return nil, fmt.Errorf("notifyql: %w", err)
 		}
 		s.source, s.database, history = database{db}, db, db
+		if s.relay != nil {
+			s.source = relayed{database{db}, s.relay}
+		}
 	}
 	s.hub = subs.New(subs.Options{
 		TailBytes: c.Limits.TailBytes, SnapshotRows: int64(c.Limits.InitialRows), EncodeTimeout: c.Limits.ResolverTimeout, History: history, Join: s.join, Logger: s.log,

@@ -69,6 +69,7 @@ type Txn struct {
 	XID       XID
 	Changes   []Change
 	Continued bool  // an earlier part of the transaction was dispatched before
+	Whole     bool  // nothing of the transaction follows; where it is not set, more of it may
 	Stub      *Stub // not nil: (the rest of) the transaction is in the log only, and Changes is empty
 
 	// Before is the place before the transaction, or in it where it is Continued, from which the cursors of its changes are

@@ -94,6 +94,9 @@ func (p *Position) Era() Era { return p.era }
 // Tick is the newest tick that the position is behind.
 func (p *Position) Tick() Stamp { return p.tick.Stamp }
 
+// Newest is the same with its snapshot.
+func (p *Position) Newest() Tick { return p.tick }
+
 // Len is how many transactions a cursor of this position lists.
 func (p *Position) Len() int { return len(p.done) }
 

@@ -27,6 +27,14 @@ func (s Snapshot) Sees(x XID) bool {
 	return !running
 }
 
+// Covers reports whether s sees all that o sees, as does each snapshot of a database that was taken later than o there.
+func (s Snapshot) Covers(o Snapshot) bool {
+	if s.Xmin < o.Xmin || s.Xmax < o.Xmax {
+		return false
+	}
+	return !slices.ContainsFunc(s.Xip, o.Sees)
+}
+
 // Equal reports whether s and o are the same. Between two equal snapshots of one database no transaction has ended.
 func (s Snapshot) Equal(o Snapshot) bool {
 	return s.Xmin == o.Xmin && s.Xmax == o.Xmax && slices.Equal(s.Xip, o.Xip)

@@ -31,6 +31,10 @@ type Opened struct {
 	// Mode is the row on the mode as Snapshot sees it.
 	Mode ModeRow
 
+	// Relayed says that what comes was dispatched by another node, in that node's order, and not notified: Notice.Txn and
+	// Notice.Folded. All that Snapshot does not see comes. Nothing is awaited, and where that node folds, this one does.
+	Relayed bool
+
 	// Gone says that the server has begun another life, of which Enter was told, and has lost some of what Enter's place stands
 	// for. The node goes on from Snapshot, and the driver ends all subscriptions, as after Expired.
 	Gone bool
@@ -40,7 +44,7 @@ type Opened struct {
 // not the slice.
 type Notified struct{ Notices []Notice }
 
-// Notice is one notification: a change, a marker, or an announcement. A marker without an XID is of a transaction that could
+// Notice is one notification: a change, a marker, or an announcement; or what stands for notifications where another node relays. A marker without an XID is of a transaction that could
 // not be read.
 type Notice struct {
 	Change change.Change // with Marker: only XID and Topic are set, and Tenant if one tenant only is meant
@@ -49,6 +53,30 @@ type Notice struct {
 	// Announced, if not nil, says that from here on the stream is in this mode; nothing else is set. One to Busy with the
 	// Number 0 is not the leader's: a writer found the leader gone, and others may have been silent before it.
 	Announced *ModeRow
+
+	// Txn, if not nil, is what another node has dispatched: a transaction, or a part of one. Nothing else is set. See Opened.Relayed.
+	Txn *change.Txn
+
+	// Folded, if not nil, says that the node whose dispatches these are has dispatched before this all that a snapshot sees and its
+	// first one did not. Nothing else is set.
+	Folded *Folded
+}
+
+// Folded is how far a node is.
+type Folded struct {
+	Snapshot change.Snapshot
+	Tick     *change.Tick // the newest one visible in Snapshot; nil: none
+}
+
+// size is about how many bytes the notice keeps in memory.
+func (n *Notice) size() int {
+	size := n.Change.Size()
+	if n.Txn != nil {
+		for i := range n.Txn.Changes {
+			size += n.Txn.Changes[i].Size()
+		}
+	}
+	return size
 }
 
 // Swept answers the action Sweep: the log rows visible in Snapshot and not in From, as transactions.

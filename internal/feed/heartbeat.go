@@ -20,7 +20,7 @@ func (m *Machine) beat(now time.Time, in Beat) {
 	}
 	m.behind = behind
 	if m.started && m.check == nil && m.sweep.id == 0 && !(m.debt && m.up) && m.moved(now, in) {
-		m.begin(now, sweep{watch: m.up})
+		m.begin(now, sweep{watch: m.up && !m.relayed})
 	}
 	if m.pos != nil && m.check == nil && m.pos.Len() > 0 {
 		m.tick()

@@ -32,6 +32,7 @@ type Machine struct {
 	era     change.Era       // in which f was made
 	check   *change.Point    // what stands for f is looked for in another era: nothing is dispatched until it is known
 	started bool             // there was an Opened: f counts
+	relayed bool             // by another node: nothing is awaited
 	up      bool             // the listener listens; if not, there is a debt
 	debt    bool             // a sweep must be begun before anything more is dispatched from notifications
 	torn    bool             // the rest of the open transaction does not follow its beginning: what f lacks is to be abandoned
@@ -139,12 +140,20 @@ func (m *Machine) ask(now time.Time) {
 		case m.mode == Busy:
 			m.begin(now, sweep{wait: m.pause})
 		case m.f.Len() > m.limits.frontier, m.ticked, m.joining > m.joined:
-			m.begin(now, sweep{watch: m.up})
+			m.begin(now, sweep{watch: m.up && !m.relayed})
 		}
 	}
-	if m.pos != nil && m.pos.Len() > m.limits.beside {
+	if m.pos != nil && m.pos.Len() > m.beside() {
 		m.tick()
 	}
+}
+
+// beside is how many transactions may be listed before a tick is asked for. A node that relays asks first, for all.
+func (m *Machine) beside() int {
+	if m.relayed && m.up {
+		return 4 * m.limits.beside
+	}
+	return m.limits.beside
 }
 
 // tick asks for a tick, if none is being made or looked for.
@@ -158,6 +167,7 @@ func (m *Machine) tick() {
 
 func (m *Machine) opened(in Opened) {
 	m.up, m.reopening, m.behind, m.check = true, false, false, nil
+	m.relayed = in.Relayed
 	if m.started && !in.Gone {
 		if m.pos != nil { // cursors that are given out before this are of the era before
 			m.pos.Enter(m.era)
@@ -282,7 +292,7 @@ func (m *Machine) changed(ns []Notice) {
 // hold keeps the notices for later, or, where they are too many, leaves all that is held to another sweep.
 func (m *Machine) hold(ns []Notice) {
 	for i := range ns {
-		m.heldBytes += ns[i].Change.Size()
+		m.heldBytes += ns[i].size()
 		if len(m.held) == m.limits.heldNotices || m.heldBytes > m.limits.heldBytes {
 			m.owe()
 			m.stats.LeftToSweep += uint64(len(ns) - i)
@@ -302,6 +312,11 @@ func (m *Machine) release() []Notice {
 // receive dispatches notices, up to the first that only a sweep can follow.
 func (m *Machine) receive(ns []Notice) {
 	for len(ns) > 0 && !m.debt {
+		if n := &ns[0]; n.Txn != nil || n.Folded != nil {
+			m.relay(n)
+			ns = ns[1:]
+			continue
+		}
 		if ns[0].Marker && ns[0].Change.XID == 0 { // it may be of the open transaction, which therefore stays open
 			m.owe()
 			break
@@ -353,6 +368,7 @@ func (m *Machine) dispatch(t change.Txn, whole bool) {
 	if m.pos != nil {
 		t.Before = m.pos.Dispatched(t.Mark(), whole)
 	}
+	t.Whole = whole
 	m.stats.Dispatched++
 	m.stats.Changes += uint64(len(t.Changes))
 	m.txns = append(m.txns, t)

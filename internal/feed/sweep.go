@@ -46,10 +46,7 @@ func (m *Machine) swept(now time.Time, in Swept) {
 	if s.void {
 		return
 	}
-	m.f.Fold(in.Snapshot)
-	if m.pos != nil {
-		m.pos.Swept(in.Snapshot, in.Tick)
-	}
+	m.fold(Folded{in.Snapshot, in.Tick})
 	m.sweptSeq, m.sweptAt = s.lastSeq, s.began
 	held := m.release()
 	for i := range held {

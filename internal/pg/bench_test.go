@@ -14,7 +14,7 @@ func BenchmarkSweepEmpty(b *testing.B) {
 	logRows(b, db, "a", 10000, 100)
 	f := change.NewFrontier(snapshot(b, db))
 	for b.Loop() {
-		if err := s.sweeper.sweep(b.Context(), feed.Sweep{From: f.Clone()}, func(feed.Input) {}); err != nil {
+		if err := s.drive.sweeper.sweep(b.Context(), feed.Sweep{From: f.Clone()}, func(feed.Input) {}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -26,7 +26,7 @@ func BenchmarkSweepHundred(b *testing.B) {
 	f := change.NewFrontier(snapshot(b, db))
 	logRows(b, db, "a", 100, 300)
 	for b.Loop() {
-		if err := s.sweeper.sweep(b.Context(), feed.Sweep{From: f.Clone()}, func(feed.Input) {}); err != nil {
+		if err := s.drive.sweeper.sweep(b.Context(), feed.Sweep{From: f.Clone()}, func(feed.Input) {}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -36,7 +36,7 @@ func BenchmarkHeartbeat(b *testing.B) {
 	db := pgtest.New(b)
 	s := testSource(b, db)
 	for b.Loop() {
-		if _, err := s.heartbeat(b.Context()); err != nil {
+		if _, err := s.drive.heartbeat(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -34,7 +34,7 @@ func TestEmptiedLogIsNoticed(t *testing.T) {
 		logRows(t, db, "a", size, 10)
 		db.Exec(t, "update notifyql.retention set dropped = $1", uint64(x)) // as turn does
 		sweep := func(f *change.Frontier) error {
-			return s.sweeper.sweep(t.Context(), feed.Sweep{From: f.Clone()}, func(in feed.Input) {
+			return s.drive.sweeper.sweep(t.Context(), feed.Sweep{From: f.Clone()}, func(in feed.Input) {
 				if swept := in.(feed.Swept); !swept.More && f == &before {
 					t.Errorf("a sweep with a hole is said to be whole")
 				}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,14 +15,15 @@ import (
 
 // The times a leader lives by.
 const (
-	candidacy    = time.Second            // between two tries to become the leader
-	lookBusily   = 25 * time.Millisecond  // between two samples while something is written or somebody waits
-	lookIdly     = 250 * time.Millisecond // and while nothing is
-	answerTime   = 5 * time.Second        // in which the server answers, or the session is given up
-	gateTime     = 250 * time.Millisecond // for which the leader waits for the gate, or to announce
-	resignTime   = time.Second            // in which a leader that is to end says its last word
-	gatePause    = time.Second            // before it tries again, at first
-	gatePauseMax = 30 * time.Second
+	candidacy      = time.Second            // between two tries to become the leader
+	relayCandidacy = 200 * time.Millisecond // the same where nothing flows without one
+	lookBusily     = 25 * time.Millisecond  // between two samples while something is written or somebody waits
+	lookIdly       = 250 * time.Millisecond // and while nothing is
+	answerTime     = 5 * time.Second        // in which the server answers, or the session is given up
+	gateTime       = 250 * time.Millisecond // for which the leader waits for the gate, or to announce
+	resignTime     = time.Second            // in which a leader that is to end says its last word
+	gatePause      = time.Second            // before it tries again, at first
+	gatePauseMax   = 30 * time.Second
 )
 
 // leader is a node's part in saying which mode the stream is in. The nodes queue for the leader's place; who has it holds the gate
@@ -33,6 +35,10 @@ type leader struct {
 	state  *state
 	mode   Mode          // where the database leaves it open
 	seen   *atomic.Int64 // transactions that reached this node
+
+	candidacy time.Duration               // between two tries
+	may       func(context.Context) error // if not nil, waits until this node may lead
+	reign     func(context.Context)       // if not nil, is run while it leads; when it returns, the node leads no more
 }
 
 // run returns when ctx is done.
@@ -57,6 +63,11 @@ func (l *leader) run(ctx context.Context) {
 // once opens a session and serves it to its end. A leader whose ctx is done says busy first: then nobody takes the stream for quiet
 // whose writers are silent.
 func (l *leader) once(ctx context.Context) error {
+	if l.may != nil {
+		if err := l.may(ctx); err != nil {
+			return err
+		}
+	}
 	openCtx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	conn, _, err := connectFit(openCtx, l.config)
@@ -73,7 +84,17 @@ func (l *leader) once(ctx context.Context) error {
 	}
 	lastWords, cancel := outlive(ctx, resignTime)
 	defer cancel()
-	if err := t.lead(ctx, lastWords); err != nil {
+	until, resign := context.WithCancel(ctx)
+	var reign sync.WaitGroup
+	defer reign.Wait()
+	defer resign()
+	if l.reign != nil {
+		reign.Go(func() {
+			defer resign()
+			l.reign(until)
+		})
+	}
+	if err := t.lead(until, lastWords); err != nil {
 		return err
 	}
 	return t.keep(lastWords, time.Now(), true)
@@ -139,7 +160,7 @@ func (t *term) await(ctx context.Context) error {
 			err = fmt.Errorf("session %d (%q), which is no server of ours, holds the lock of the leader's place: the stream stays busy until it ends", pid, name)
 		}
 		t.state.problem("leader", err)
-		if !pause(ctx, candidacy) {
+		if !pause(ctx, t.candidacy) {
 			return ctx.Err()
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/feed"
 )
 
@@ -63,7 +62,7 @@ func (l *listener) once(ctx context.Context) (opened bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	gone, err := l.enter(openCtx, conn)
+	_, gone, err := enterWith(openCtx, conn, l.on.enter, l.state)
 	if err != nil {
 		closeConn(conn)
 		return false, err
@@ -94,28 +93,6 @@ func (l *listener) once(ctx context.Context) (opened bool, err error) {
 	pinger.Wait()
 	l.on.emit(feed.Lost{})
 	return true, err
-}
-
-// enter finds out whether the server lives another life than when the node heard from it last, and if so, whether it has lost
-// something that the node has dispatched. It leaves a new tick behind.
-func (l *listener) enter(ctx context.Context, conn *pgx.Conn) (gone bool, err error) {
-	era, err := enter(ctx, conn)
-	if err != nil {
-		return false, err
-	}
-	if check := l.on.enter(era); check != nil {
-		err := verify(ctx, conn, check)
-		if gone = errors.Is(err, change.ErrCursorExpired); gone {
-			l.state.log.Error("the server was started anew, and what this node has sent can't be found there: subscribers are told to begin anew", "why", err)
-		} else if err != nil {
-			return false, err
-		}
-	}
-	var tick int64
-	if err := inWriting(ctx, conn, makeTick, &tick, (*int64)(nil)); err != nil {
-		return false, fmt.Errorf("making a tick: %w", err)
-	}
-	return gone, nil
 }
 
 // reopen ends the present session, if there is one; run opens the next.

@@ -99,11 +99,13 @@ func enter(ctx context.Context, conn *pgx.Conn) (change.Era, error) {
 	return change.Era(*era), nil
 }
 
-// inWriting runs a query of one value in a transaction of its own.
-func inWriting(ctx context.Context, on interface {
+// batcher is a connection or a pool.
+type batcher interface {
 	SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
-}, query string, into any, args ...any,
-) error {
+}
+
+// inWriting runs a query of one value in a transaction of its own.
+func inWriting(ctx context.Context, on batcher, query string, into any, args ...any) error {
 	var batch pgx.Batch
 	batch.Queue(beginWriting)
 	batch.Queue(query, args...).QueryRow(func(row pgx.Row) error { return row.Scan(into) })

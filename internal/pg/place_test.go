@@ -20,7 +20,7 @@ func lonelyRing(t *testing.T) ring {
 // sweeps says whether a sweep from f finds the log whole.
 func sweeps(t *testing.T, s *Source, f *change.Frontier) bool {
 	t.Helper()
-	err := s.sweeper.sweep(t.Context(), feed.Sweep{From: f.Clone(), Era: eraOf(t, s)}, func(feed.Input) {})
+	err := s.drive.sweeper.sweep(t.Context(), feed.Sweep{From: f.Clone(), Era: eraOf(t, s)}, func(feed.Input) {})
 	if err != nil && !errors.Is(err, change.ErrDropped) {
 		t.Error(err)
 	}
@@ -153,7 +153,7 @@ func TestAPageThatIsGone(t *testing.T) {
 	defer conn.Release()
 	r.log(5, "1 second")
 	l := lackingIn(&f)
-	err = s.sweeper.sweepLarge(t.Context(), conn.Conn(), &feed.Sweep{ID: 1, From: f, Era: eraOf(t, s)}, &l, func(in feed.Input) {
+	err = s.drive.sweeper.sweepLarge(t.Context(), conn.Conn(), &feed.Sweep{ID: 1, From: f, Era: eraOf(t, s)}, &l, func(in feed.Input) {
 		if !in.(feed.Swept).More {
 			t.Error("it is said to be whole")
 		}

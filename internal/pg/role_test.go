@@ -44,7 +44,7 @@ func TestServerRoleSuffices(t *testing.T) {
 	if err := n.Publish(t.Context(), Event{Channel: "chat", Shared: true}); err != nil {
 		t.Error(err)
 	}
-	if _, err := n.heartbeat(t.Context()); err != nil {
+	if _, err := n.drive.heartbeat(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if st := n.Status(); len(st.Problems) > 0 {

@@ -169,7 +169,7 @@ func TestRowsLeaveRoomForOthers(t *testing.T) {
 	if _, err := s.Rows(soon, &change.Query{Watch: id, Quick: true}, 1000, func([]change.Change) error { return nil }); err != nil {
 		t.Errorf("quick rows: %v", err)
 	}
-	if _, err := s.heartbeat(t.Context()); err != nil {
+	if _, err := s.drive.heartbeat(t.Context()); err != nil {
 		t.Error(err)
 	}
 	close(hold)

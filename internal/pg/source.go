@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/notifyql/notifyql/internal/catalog"
@@ -39,6 +40,12 @@ type Config struct {
 	Enter func(change.Era) *change.Point
 	// OnSettled, if not nil, is called after Settle, by the goroutine that emits notifications.
 	OnSettled func()
+	// Relayed says that one node reads the stream of notifications for all: Run has no listener and no leader, and Beats says when
+	// heartbeats are wanted. Enter stands for the listener's opening; Lead and NewReading are for that one node.
+	Relayed bool
+	// OnEra, if not nil, is called when a sweep has found that the database is in another era than the machine was told, if
+	// there is no listener to find that out.
+	OnEra func()
 	// Log takes what an administrator should know. Nil: slog.Default().
 	Log *slog.Logger
 }
@@ -49,13 +56,14 @@ type Source struct {
 	pool     *pgxpool.Pool
 	state    *state
 	seen     atomic.Int64 // transactions that were notified or swept
-	listener *listener
-	sweeper  *sweeper
-	ticker   *ticker
+	drive    *drive
+	listener *pgx.ConnConfig // for those who listen
 	leader   *leader
 	catalog  *follower
 	turner   *turner
 	history  *history
+
+	reading atomic.Pointer[Reading] // that is run; nil: none
 
 	publishers chan struct{} // one for each event that is being published
 }
@@ -64,6 +72,9 @@ type Source struct {
 func New(cfg Config) (*Source, error) {
 	if cfg.PoolSize == 0 {
 		cfg.PoolSize = 12
+		if cfg.Relayed {
+			cfg.PoolSize += 2 // for the sweeps and heartbeats of a leader's reading
+		}
 	}
 	if cfg.Beat == 0 {
 		cfg.Beat = time.Second
@@ -94,42 +105,38 @@ func New(cfg Config) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{config: cfg, pool: pool, state: newState(cfg.Log)}
-	s.listener = &listener{config: listenerConf, state: s.state}
-	s.leader = &leader{config: leaderConf, state: s.state, mode: cfg.Mode, seen: &s.seen}
-	s.sweeper = newSweeper(pool, s.state, &s.seen)
-	s.ticker = &ticker{pool: pool, state: s.state, asks: make(chan int64, 1)}
+	s.leader = &leader{config: leaderConf, state: s.state, mode: cfg.Mode, seen: &s.seen, candidacy: candidacy}
+	s.drive = newDrive(pool, s.state, &s.seen, cfg.Beat)
+	if cfg.Relayed {
+		s.drive.sweeper.otherEra = cfg.OnEra
+		s.leader.candidacy = relayCandidacy
+	} else {
+		s.drive.listener = &listener{config: listenerConf, state: s.state}
+		s.drive.beats.Store(true)
+	}
+	s.listener = listenerConf
 	s.catalog = newFollower(pool, s.state, cfg.OnCatalog)
 	s.turner = &turner{pool: pool, state: s.state, pause: min(cfg.Turn/2, 30*time.Second)}
-	publishers := max(1, 2*(cfg.PoolSize-2)/5)
+	spare := int32(2) // for sweeps and heartbeats
+	if cfg.Relayed {
+		spare = 4 // a leader has them twice
+	}
+	publishers := max(1, 2*(cfg.PoolSize-spare)/5)
 	s.publishers = make(chan struct{}, publishers)
-	s.history = newHistory(pool, max(1, cfg.PoolSize-2-publishers))
+	s.history = newHistory(pool, max(1, cfg.PoolSize-spare-publishers))
 	return s, nil
 }
 
 // Run serves emit until ctx is done, and returns nil then, all its goroutines ended. emit is called by several of them, and
 // what it does holds up the caller. A database that is down, or unfit, is tried again and again: Status says why.
 func (s *Source) Run(ctx context.Context, emit func(feed.Input)) error {
-	s.listener.on = sessionEvents{
-		emit: func(in feed.Input) {
-			if _, ok := in.(feed.Opened); ok {
-				s.pool.Reset() // what the listener has found dead is most likely dead for all
-				s.sweeper.hurry()
-				s.catalog.look()
-			}
-			emit(in)
-		},
-		enter:      s.enter,
-		settled:    s.settled,
-		catalog:    s.catalog.look,
-		unreadable: s.state.unreadable,
-		seen:       &s.seen,
-	}
 	var wg sync.WaitGroup
-	wg.Go(func() { s.listener.run(ctx) })
-	wg.Go(func() { s.sweeper.run(ctx, emit) })
-	wg.Go(func() { s.ticker.run(ctx, emit) })
-	wg.Go(func() { s.leader.run(ctx) })
-	wg.Go(func() { s.beat(ctx, emit) })
+	wg.Go(func() {
+		s.drive.run(ctx, emit, sessionEvents{enter: s.enter, settled: s.settled, catalog: s.catalog.look})
+	})
+	if !s.config.Relayed {
+		wg.Go(func() { s.leader.run(ctx) })
+	}
 	wg.Go(func() { s.catalog.run(ctx, s.config.Poll) })
 	wg.Go(func() { s.turner.run(ctx, s.config.Turn) })
 	wg.Wait()
@@ -138,30 +145,20 @@ func (s *Source) Run(ctx context.Context, emit func(feed.Input)) error {
 
 // Check tries whether a listener could live on the database now: nil, or one line that says what is wrong and what to do.
 func (s *Source) Check(ctx context.Context) error {
-	conn, _, err := connectFit(ctx, s.listener.config)
+	conn, _, err := connectFit(ctx, s.listener)
 	if err != nil {
-		return explain(err, s.listener.config)
+		return explain(err, s.listener)
 	}
 	closeConn(conn)
 	return nil
 }
 
 // Do carries out an action of the machine. It does not wait; what comes of it is emitted.
-func (s *Source) Do(a feed.Action) {
-	switch a := a.(type) {
-	case feed.Sweep:
-		s.sweeper.ask(a)
-	case feed.Tick:
-		s.ticker.ask(a.After)
-	case feed.Reopen:
-		s.state.log.Warn("the listener connection is replaced", "reason", a.Reason)
-		s.listener.reopen(a.Reason)
-	}
-}
+func (s *Source) Do(a feed.Action) { s.drive.do(a) }
 
 // Settle asks for OnSettled to be called once all notifications have been emitted of every transaction of which some
 // have. It does not wait, and returns false if there is no connection to ask.
-func (s *Source) Settle() bool { return s.listener.settle() }
+func (s *Source) Settle() bool { return s.drive.settle() }
 
 func (s *Source) settled() {
 	if s.config.OnSettled != nil {
@@ -176,57 +173,8 @@ func (s *Source) enter(era change.Era) *change.Point {
 	return s.config.Enter(era)
 }
 
-// Status says how the source is doing.
-func (s *Source) Status() Status { return s.state.get() }
-
 // Pool is the pool's counters.
 func (s *Source) Pool() *pgxpool.Stat { return s.pool.Stat() }
 
 // Close closes the pool. It waits for its connections to come back, so that Run has returned and no other method is in use.
 func (s *Source) Close() { s.pool.Close() }
-
-// heartbeat is one statement: what it reads, it reads in one snapshot, of a transaction without an xid. After that it tries the
-// gate, which it gives back as it ends.
-const heartbeat = `
-	select s.last_value, pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery(),
-	  m.number, pg_catalog.pg_try_advisory_xact_lock_shared(m.gate)
-	from notifyql.change_seq s, notifyql.mode m`
-
-// beatTimeout bounds what is asked every second.
-const beatTimeout = 3 * time.Second
-
-// beat emits heartbeats. Without a database there are none.
-func (s *Source) beat(ctx context.Context, emit func(feed.Input)) {
-	tick := time.NewTicker(s.config.Beat)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		b, err := s.heartbeat(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		s.state.problem("heartbeat", explain(err, s.pool.Config().ConnConfig))
-		if err == nil {
-			emit(b)
-		}
-	}
-}
-
-func (s *Source) heartbeat(ctx context.Context) (b feed.Beat, err error) {
-	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
-	defer cancel()
-	var snapshot string
-	var standby bool
-	if err := s.pool.QueryRow(ctx, heartbeat).Scan(&b.LastSeq, &snapshot, &standby, &b.Number, &b.Free); err != nil {
-		return b, err
-	}
-	if standby {
-		return b, errStandby
-	}
-	b.Snapshot, err = change.ParseSnapshot(snapshot)
-	return b, err
-}

@@ -38,6 +38,8 @@ type sweeper struct {
 	seen  *atomic.Int64 // counts transactions
 	retry backoff
 	early chan struct{}
+
+	otherEra func() // if not nil, is told of another era than a sweep is of
 }
 
 func newSweeper(pool *pgxpool.Pool, st *state, seen *atomic.Int64) *sweeper {
@@ -91,6 +93,9 @@ func (s *sweeper) run(ctx context.Context, emitUncounted func(feed.Input)) {
 			if err == nil {
 				s.retry.tries = 0
 				continue
+			}
+			if s.otherEra != nil && errors.Is(err, change.ErrOtherEra) {
+				s.otherEra()
 			}
 			s.retry.wait(ctx)
 			emit(feed.SweepFailed{ID: a.ID})
@@ -156,12 +161,16 @@ func (s *sweeper) sweep(ctx context.Context, a feed.Sweep, emit func(feed.Input)
 func (s *sweeper) place(ctx context.Context) (place, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+	return placeOn(ctx, s.pool)
+}
+
+func placeOn(ctx context.Context, on batcher) (place, error) {
 	var text string
 	var batch pgx.Batch
 	batch.Queue(beginTransaction)
 	batch.Queue(readPlace).QueryRow(func(row pgx.Row) error { return row.Scan(&text) })
 	batch.Queue(endReading)
-	if err := s.pool.SendBatch(ctx, &batch).Close(); err != nil {
+	if err := on.SendBatch(ctx, &batch).Close(); err != nil {
 		return place{}, err
 	}
 	return parsePlace(text)

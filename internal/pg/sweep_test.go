@@ -47,7 +47,7 @@ func sweepFrom(t testing.TB, s *Source, f *change.Frontier) (feed.Swept, int) {
 	t.Helper()
 	var all feed.Swept
 	parts := 0
-	err := s.sweeper.sweep(t.Context(), feed.Sweep{ID: 5, From: f.Clone(), Era: eraOf(t, s)}, func(in feed.Input) {
+	err := s.drive.sweeper.sweep(t.Context(), feed.Sweep{ID: 5, From: f.Clone(), Era: eraOf(t, s)}, func(in feed.Input) {
 		swept := in.(feed.Swept)
 		if parts > 0 && (!all.More || swept.Snapshot.String() != all.Snapshot.String()) {
 			t.Errorf("part %d: after the last one, or of another snapshot", parts)

@@ -1,0 +1,209 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/notifyql/notifyql/bus"
+	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/feed"
+)
+
+// follower reads the stream for the node's machine. Its run loop does all the work and owns the fields.
+type follower struct {
+	*Relay
+	emit func(feed.Input)
+
+	key     []byte
+	up      bool    // the machine takes what comes as notified
+	session session // that is followed, if up
+	number  uint64  // of the record that came last
+}
+
+// run returns when ctx is done.
+func (f *follower) run(ctx context.Context) {
+	for wait := 50 * time.Millisecond; ctx.Err() == nil && !f.enter(ctx, 0); wait = min(2*wait, 5*time.Second) {
+		f.pause(ctx, wait/2+rand.N(wait/2))
+	}
+	wait := time.Duration(0)
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := f.read(ctx)
+		f.reachable.set(false)
+		if ctx.Err() != nil {
+			return
+		}
+		f.problem(fmt.Errorf("%s can't be read; changes are read from the database until it can: %w", f.config.Stream, err))
+		f.lose()
+		if wait = min(max(2*wait, 50*time.Millisecond), 2*time.Second); time.Since(began) > silence {
+			wait = 50 * time.Millisecond
+		}
+		f.pause(ctx, wait/2+rand.N(wait/2))
+	}
+}
+
+func (f *follower) problem(err error) { f.source.Problem("bus", err) }
+
+// pause waits, and meanwhile follows the database from one era to the next.
+func (f *follower) pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.era:
+			f.reenter(ctx)
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+// read opens the stream and follows it until it can't be read any more.
+func (f *follower) read(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	openCtx, stop := context.WithTimeout(ctx, openTimeout)
+	r, err := f.config.Stream.Open(openCtx)
+	stop()
+	if err != nil {
+		return err
+	}
+	f.reachable.set(true)
+	batches, taken, ended := make(chan [][]byte), make(chan struct{}), make(chan error, 1)
+	go func() { ended <- pump(ctx, r, batches, taken) }()
+	silent := time.NewTimer(silence)
+	defer silent.Stop()
+	for {
+		select {
+		case batch := <-batches:
+			for _, record := range batch {
+				if f.record(ctx, record) {
+					silent.Reset(silence)
+				}
+			}
+			taken <- struct{}{}
+		case <-silent.C:
+			f.problem(fmt.Errorf("nothing has come over %s for %v; changes are read from the database until something does", f.config.Stream, silence))
+			f.lose()
+			silent.Reset(silence)
+		case <-f.era:
+			f.reenter(ctx)
+		case err := <-ended:
+			return err
+		}
+	}
+}
+
+// pump hands over what is read, and waits until it is taken, until the reader or ctx ends.
+func pump(ctx context.Context, r bus.Reader, batches chan<- [][]byte, taken <-chan struct{}) error {
+	defer r.Close()
+	for {
+		batch, err := r.Read(ctx)
+		if err != nil {
+			return err
+		}
+		select {
+		case batches <- batch:
+			<-taken
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// record takes one record, and reports whether it is a sign of life of the session that is followed.
+func (f *follower) record(ctx context.Context, raw []byte) bool {
+	h, rest, err := unseal(raw, f.key)
+	if err != nil {
+		f.problem(err)
+		return false
+	}
+	switch {
+	case !f.up || h.session != f.session && h.number == 0:
+		return f.adopt(ctx, h)
+	case h.session != f.session || h.number <= f.number:
+		return false // of a leader that was, or again
+	case h.number > f.number+1:
+		f.config.Log.Warn("records of the stream are missing; what they told of is read from the database", "missing", h.number-f.number-1)
+		return f.adopt(ctx, h)
+	}
+	f.number = h.number
+	// What is kept of a record is its images: one copy of all.
+	in, err := decode(slices.Clone(rest))
+	if err != nil {
+		f.problem(err)
+		return f.adopt(ctx, h)
+	}
+	if len(in.notices) > 0 {
+		f.emit(feed.Notified{Notices: in.notices})
+	}
+	if in.settled && f.config.OnSettled != nil {
+		f.config.OnSettled()
+	}
+	if in.catalog {
+		f.source.CatalogChanged()
+	}
+	return true
+}
+
+// adopt follows the session of a record from there on: what the record and those before it tell of had committed when it came, so a
+// sweep that begins now finds it.
+func (f *follower) adopt(ctx context.Context, h header) bool {
+	f.session, f.number = h.session, h.number
+	if !f.enter(ctx, h.era) {
+		f.lose()
+	}
+	if f.up {
+		f.problem(nil)
+	}
+	return f.up
+}
+
+// enter opens the machine: to take what comes of a session that is of this era as notified; or, where the database is in another one, to
+// sweep, as in a busy stream. If that fails the machine is as it was, or waits to be opened.
+func (f *follower) enter(ctx context.Context, era change.Era) bool {
+	e, err := f.source.Enter(ctx)
+	if err != nil {
+		return false
+	}
+	f.key = e.Key
+	f.Relay.key.Store(&e.Key)
+	f.up = e.Era == era
+	if !f.up {
+		e.Opened.Mode = sweeping
+	}
+	f.following.Store(f.up)
+	f.source.Beats(!f.up)
+	f.emit(e.Opened)
+	if !f.up {
+		f.emit(feed.Lost{})
+	}
+	return true
+}
+
+// sweeping is the mode that the machine is in as long as nobody relays.
+var sweeping = feed.ModeRow{Mode: feed.Busy, Number: 1}
+
+// lose makes the machine sweep, since what comes has a gap, or does not come.
+func (f *follower) lose() {
+	f.following.Store(false)
+	f.source.Beats(true)
+	if f.up {
+		f.up = false
+		f.emit(feed.Notified{Notices: []feed.Notice{{Announced: &sweeping}}})
+		f.emit(feed.Lost{})
+	}
+}
+
+// reenter goes with the database into another era; the session that is followed then is the next one.
+func (f *follower) reenter(ctx context.Context) {
+	f.lose()
+	if !f.enter(ctx, 0) {
+		time.AfterFunc(200*time.Millisecond, f.OnEra)
+	}
+}

@@ -35,6 +35,7 @@ func commands() []command {
 		{"tables", "", "list the watched tables", (*program).tables},
 		{"schema", "", "print the GraphQL schema", (*program).schema},
 		{"tail", "'subscription {…}'", "print the results of a subscription as they come", (*program).tail},
+		{"doctor", "", "look at the database as the server would, and say what is wrong and how to mend it; exit 1 if there are errors", (*program).doctor},
 		{"health", "", "ask a running server whether it is well; exit 1 if not", (*program).health},
 		{"config", "", "print the table of settings", (*program).config},
 	}

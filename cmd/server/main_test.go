@@ -7,7 +7,12 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/notifyql/notifyql/internal/localpg/pgtest"
+	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
+
+func TestMain(m *testing.M) { pgtest.Main(m, migrate.Up) }
 
 // world is a program whose output a test reads.
 func world(env map[string]string) (p *program, out, errs *bytes.Buffer) {

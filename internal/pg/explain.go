@@ -16,8 +16,8 @@ import (
 	"github.com/notifyql/notifyql/internal/pg/migrate"
 )
 
-// minServerVersion is the oldest Postgres with xid8 and pg_snapshot.
-const minServerVersion = 130000
+// MinServerVersion is the oldest Postgres with xid8 and pg_snapshot.
+const MinServerVersion = 130000
 
 // What makes a connection unfit for a listener.
 var (

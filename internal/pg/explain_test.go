@@ -68,9 +68,9 @@ func TestCheckExplains(t *testing.T) {
 		{"no such role", db.URLAs("nobody"), nil, []string{`does not let user "nobody" in`}},
 		{"no schema", pgtest.Bare(t).URL, migrate.ErrMissing, []string{"migrate up"}},
 		{"no right", db.URLAs("plain " + db.Name), migrate.ErrPrivilege, []string{"grant notifyql_"}},
-		{"a pooler", through(t, db.URL, newPooler(t, db.URL, 1).addr), errPooler, []string{"NOTIFYQL_POOL_URL"}},
-		{"a pooler with several servers", through(t, db.URL, newPooler(t, db.URL, 3).addr), errPooler, []string{"NOTIFYQL_POOL_URL"}},
-		{"a pooler that refuses", through(t, db.URL, newPooler(t, db.URL, 1).addr) + "&search_path=x", nil, []string{"pooler", "NOTIFYQL_POOL_URL"}},
+		{"a pooler", through(t, db.URL, pgtest.Pooler(t, db.URL, 1)), errPooler, []string{"NOTIFYQL_POOL_URL"}},
+		{"a pooler with several servers", through(t, db.URL, pgtest.Pooler(t, db.URL, 3)), errPooler, []string{"NOTIFYQL_POOL_URL"}},
+		{"a pooler that refuses", through(t, db.URL, pgtest.Pooler(t, db.URL, 1)) + "&search_path=x", nil, []string{"pooler", "NOTIFYQL_POOL_URL"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

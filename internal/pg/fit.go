@@ -35,7 +35,7 @@ func fit(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig) (channel s
 	switch {
 	case err != nil:
 		return "", err
-	case version < minServerVersion:
+	case version < MinServerVersion:
 		return "", errServerVersion(version)
 	case standby:
 		return "", errStandby

@@ -23,7 +23,7 @@ func TestPoolThroughPooler(t *testing.T) {
 	ledger(t, db)
 	told := make(chan int, 100)
 	n := startNode(t, Config{
-		DatabaseURL: db.URL, PoolURL: through(t, db.URL, newPooler(t, db.URL, 3).addr), Poll: 20 * time.Millisecond,
+		DatabaseURL: db.URL, PoolURL: through(t, db.URL, pgtest.Pooler(t, db.URL, 3)), Poll: 20 * time.Millisecond,
 		OnCatalog: func(c catalog.Catalog) { told <- len(c.Tables) },
 	})
 	n.opened(1)

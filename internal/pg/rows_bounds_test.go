@@ -193,7 +193,7 @@ func TestRowsThroughPooler(t *testing.T) {
 		create table r (id int primary key, m mood default 'good')`)
 	id := watch(t, db, `'r', shared => true`)
 	db.Exec(t, `insert into r select i from generate_series(1, 1000) i`)
-	s, err := New(Config{DatabaseURL: db.URL, PoolURL: through(t, db.URL, newPooler(t, db.URL, 2).addr)})
+	s, err := New(Config{DatabaseURL: db.URL, PoolURL: through(t, db.URL, pgtest.Pooler(t, db.URL, 2))})
 	if err != nil {
 		t.Fatal(err)
 	}

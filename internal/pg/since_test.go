@@ -117,7 +117,7 @@ func TestSinceThroughPooler(t *testing.T) {
 	c := newChronicle(t, pgtest.New(t))
 	story(t, c, 2, 2, 40)
 	url := serverLogin(t, c.DB)
-	src, err := New(Config{DatabaseURL: url, PoolURL: through(t, url, newPooler(t, url, 3).addr)})
+	src, err := New(Config{DatabaseURL: url, PoolURL: through(t, url, pgtest.Pooler(t, url, 3))})
 	if err != nil {
 		t.Fatal(err)
 	}

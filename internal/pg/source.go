@@ -15,6 +15,12 @@ import (
 	"github.com/notifyql/notifyql/internal/feed"
 )
 
+// poolSize is how many connections the pool has at most, unless it is said.
+const poolSize = 12
+
+// Connections is how many a node opens at most: its pool's, the listener's and the leader's.
+const Connections = poolSize + 2
+
 // Config says where the database is and how the source lives with it. The zero value of everything but DatabaseURL works.
 type Config struct {
 	// DatabaseURL is where the listener connects: the database itself, the primary.
@@ -71,7 +77,7 @@ type Source struct {
 // New checks the configuration and prepares a source. It does not connect: a database that is down is waited for by Run.
 func New(cfg Config) (*Source, error) {
 	if cfg.PoolSize == 0 {
-		cfg.PoolSize = 12
+		cfg.PoolSize = poolSize
 		if cfg.Relayed {
 			cfg.PoolSize += 2 // for the sweeps and heartbeats of a leader's reading
 		}

@@ -46,7 +46,7 @@ func (cl *client) moves(out []move, i int) []move {
 	switch cl.state {
 	case away:
 		for n, s := range cl.c.servers {
-			if s.place() != nil {
+			if s.place() != nil && n >= cl.c.leaders {
 				out = append(out, move{mAttach, 100*i + n})
 			}
 		}

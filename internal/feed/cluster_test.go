@@ -15,6 +15,9 @@ type cluster struct {
 	clients []*client
 	faults  clusterBudget
 	bugs    clusterBugs
+	stream  *stream // not nil: the first so many nodes relay to the others
+	leaders int
+	relays  relayBugs
 
 	steps   int
 	dropped bool
@@ -49,8 +52,13 @@ type clusterBugs struct {
 // server is a node and its tail.
 type server struct {
 	*node
-	c    *cluster
-	tail []entry
+	c       *cluster
+	tail    []entry
+	expired bool // its session has a gap
+	session int  // it relays
+	number  int  // of the record passed on last
+	folded  change.Snapshot
+
 	base int // so many entries were thrown away before tail
 
 	tickets int
@@ -81,6 +89,7 @@ func (c *cluster) start(i int) {
 	s.bugs = driverBugs{unverified: c.bugs.unverified, notRewound: c.bugs.notRewound}
 	s.stepped, s.joined, s.trace = s.step, s.join, c.trace
 	c.servers[i] = s
+	c.startRelay(i)
 }
 
 // step takes to the tail what the machine gave.
@@ -98,6 +107,7 @@ func (s *server) step(in Input, txns []change.Txn) {
 			}
 		}
 	}
+	s.pass(in, txns)
 	for _, t := range txns {
 		e := entry{Txn: t, before: t.Before.Cursor()}
 		e.after = e.before.Past(w.Mark(&w.Txs[w.Index(t.XID)]))
@@ -264,9 +274,12 @@ func (c *cluster) do(mv move) {
 	default:
 		c.servers[i].do(move{mv.kind, n})
 	}
-	for _, s := range c.servers {
+	for i, s := range c.servers {
 		if s.err != nil {
 			c.fail("%v", s.err)
+		}
+		if s.expired && c.stream != nil && i < c.leaders { // a session has no gap
+			c.restart(i)
 		}
 	}
 }
@@ -294,6 +307,10 @@ func (c *cluster) crash(keep int, survive bool) {
 	}
 	for i, s := range c.servers {
 		if !survive {
+			c.restart(i)
+			continue
+		}
+		if c.stream != nil && i < c.leaders { // a session is of one era
 			c.restart(i)
 			continue
 		}

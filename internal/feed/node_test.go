@@ -38,6 +38,8 @@ type node struct {
 	cuts      bool // notices are cut also where a transaction goes on to say that the leader is gone
 	coarse    bool // sweeps and heartbeats are one step each, and notices arrive one by one: as small a world as tells all about the modes
 
+	relay *relaying // not nil: what comes is what other nodes have dispatched, not what is notified
+
 	stepped func(in Input, txns []change.Txn) // if not nil, is told of each step
 	joined  func(Joined)                      // if not nil, of each that is dispatched
 	ticking bool                              // the machine wants a tick
@@ -114,6 +116,9 @@ const (
 
 // moves lists what can happen to the node next.
 func (n *node) moves(out []move) []move {
+	if n.relay != nil {
+		return n.sweepMoves(n.relayMoves(out))
+	}
 	switch n.conn {
 	case closed:
 		out = append(out, move{mListen, 0})
@@ -142,6 +147,11 @@ func (n *node) moves(out []move) []move {
 	if n.conn != closed && n.faults.drops > 0 {
 		out = append(out, move{mDrop, 0})
 	}
+	return n.sweepMoves(out)
+}
+
+// sweepMoves lists what can happen to its sweep and its heartbeat next.
+func (n *node) sweepMoves(out []move) []move {
 	if n.sweep.id != 0 {
 		if !n.sweep.read {
 			if !n.coarse || !n.sweeps() || n.sweep.gone || len(n.w.Read(&n.sweep.from, n.w.Snapshot())) > 0 {
@@ -175,6 +185,9 @@ func (n *node) moves(out []move) []move {
 }
 
 func (n *node) do(mv move) {
+	if n.relay != nil && n.relayDo(mv) {
+		return
+	}
 	switch mv.kind {
 	case mListen:
 		n.listen()
@@ -209,6 +222,9 @@ func (n *node) do(mv move) {
 		n.faults.beats--
 		n.beatRead, n.tried = true, !n.w.Modes.On
 		n.beat = Beat{LastSeq: n.w.LastSeq(), Snapshot: n.w.Snapshot(), Number: n.w.Mode().Number, Free: n.w.Free()}
+		if n.relay != nil {
+			n.tried, n.beat.Number, n.beat.Free = true, 0, false
+		}
 	case mTry:
 		if n.coarse && !n.beatRead {
 			n.beat = Beat{LastSeq: n.w.LastSeq(), Snapshot: n.w.Snapshot(), Number: n.w.Mode().Number, Free: !n.bugs.neverTries}
@@ -275,7 +291,10 @@ func (n *node) open() {
 		n.oracle.start(n.w, snap)
 	}
 	in := Opened{Snapshot: snap, Gone: n.gone}
-	if !n.bugs.noModeRow {
+	switch {
+	case n.relay != nil:
+		in.Relayed, in.Mode = true, n.relay.mode
+	case !n.bugs.noModeRow:
 		in.Mode = modeRow(n.w.ModeAt(snap))
 	}
 	if tick := n.w.NewestTick(snap); tick != nil {
@@ -341,6 +360,9 @@ func (n *node) lose() {
 	was := n.conn
 	n.conn, n.reopen = closed, false
 	if was == open {
+		if n.relay != nil {
+			n.emit(Notified{Notices: []Notice{{Announced: &ModeRow{Busy, 1}}}})
+		}
 		n.emit(Lost{})
 	}
 }
@@ -453,7 +475,12 @@ func (n *node) sweeps() bool {
 }
 
 // inMode reports whether the node is in the mode that the stream is in, when all has come to rest.
-func (n *node) inMode() bool { return n.w.Free() == (n.m.Stats().Mode == Busy) }
+func (n *node) inMode() bool {
+	if n.relay != nil {
+		return n.conn == open && n.m.Stats().Mode == Quiet
+	}
+	return n.w.Free() == (n.m.Stats().Mode == Busy)
+}
 
 // slow reports whether the connection looks dead: notifications are due, and none came for long.
 func (n *node) slow(in Input) bool {

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/notifyql/notifyql/internal/link"
 	"github.com/notifyql/notifyql/internal/localpg"
 )
 
@@ -38,8 +39,8 @@ var losses = append(failOvers,
 	fault{"Postgres killed -9", 4, crash((*localpg.Server).Kill)},
 	fault{"backend killed -9", 4, (*world).killBackend},
 	fault{"kill -9 node", 2, (*world).killNode},
-	fault{"database half-open", 1, disturb(false, (*link).swallow)},
-	fault{"clients cut", 1, disturb(true, (*link).cut)},
+	fault{"database half-open", 1, disturb(false, (*link.Link).Swallow)},
+	fault{"clients cut", 1, disturb(true, (*link.Link).Cut)},
 	fault{"clock stepped", 2, (*world).stepClock},
 	fault{"leader terminated", 1, terminate("notifyql leader")},
 	fault{"mode pinned busy", 2, mode("busy")},
@@ -53,12 +54,12 @@ var faults = []fault{
 	{"node ended", 2, (*world).endNode},
 	{"listener terminated", 4, terminate("notifyql listener")},
 	{"pool terminated", 3, terminate("notifyql")},
-	{"database cut", 3, disturb(false, (*link).cut)},
-	{"database frozen", 3, disturb(false, (*link).freeze)},
-	{"database half-open", 3, disturb(false, (*link).swallow)},
-	{"clients cut", 2, disturb(true, (*link).cut)},
-	{"clients frozen", 2, disturb(true, (*link).freeze)},
-	{"clients half-open", 2, disturb(true, (*link).swallow)},
+	{"database cut", 3, disturb(false, (*link.Link).Cut)},
+	{"database frozen", 3, disturb(false, (*link.Link).Freeze)},
+	{"database half-open", 3, disturb(false, (*link.Link).Swallow)},
+	{"clients cut", 2, disturb(true, (*link.Link).Cut)},
+	{"clients frozen", 2, disturb(true, (*link.Link).Freeze)},
+	{"clients half-open", 2, disturb(true, (*link.Link).Swallow)},
 	{"Postgres stopped at once", 3, crash(stopAtOnce)},
 	{"Postgres killed -9", 3, crash((*localpg.Server).Kill)},
 	{"Postgres restarted", 3, restart},
@@ -135,7 +136,7 @@ func terminate(application string) func(*world, context.Context) (time.Time, err
 }
 
 // disturb does something to a node's link, and undoes it.
-func disturb(clients bool, how func(*link)) func(*world, context.Context) (time.Time, error) {
+func disturb(clients bool, how func(*link.Link)) func(*world, context.Context) (time.Time, error) {
 	return func(w *world, ctx context.Context) (time.Time, error) {
 		n, lasts := w.anyNode(), w.some(50, 2500)
 		l := n.database
@@ -144,7 +145,7 @@ func disturb(clients bool, how func(*link)) func(*world, context.Context) (time.
 		}
 		how(l)
 		pass(ctx, lasts)
-		l.heal()
+		l.Heal()
 		return time.Now(), nil
 	}
 }

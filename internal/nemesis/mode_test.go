@@ -65,7 +65,7 @@ func (w *world) leader(ctx context.Context) (*node, error) {
 		return nil, nil
 	}
 	for _, n := range w.nodes {
-		if n.database.uses(port) {
+		if n.database.Uses(port) {
 			return n, err
 		}
 	}

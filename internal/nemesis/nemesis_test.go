@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/notifyql/notifyql/internal/link"
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
 )
 
@@ -77,7 +78,7 @@ func newWorld(t *testing.T, p plan) *world {
 		}
 	}
 	for i := range 2 {
-		n := newNode(t, fmt.Sprintf("node%d", i), newLink(t, w.db.addr()), dir)
+		n := newNode(t, fmt.Sprintf("node%d", i), link.New(t, w.db.addr()), dir)
 		w.nodes = append(w.nodes, n)
 		if err := n.start(w.bin); err != nil {
 			t.Fatal(err)
@@ -150,7 +151,7 @@ func (w *world) run(sum *tally) {
 	}
 	w.mark()
 	for _, n := range w.nodes {
-		n.clients.bury() // they would be found dead in their time
+		n.clients.Bury() // they would be found dead in their time
 	}
 	deadline := time.AfterFunc(90*time.Second, leave)
 	marking, marked := context.WithCancel(w.t.Context())

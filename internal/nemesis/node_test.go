@@ -15,14 +15,16 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/notifyql/notifyql/internal/link"
 )
 
 // node is a process of the real binary, with a link to its database and one from its clients.
 type node struct {
 	name     string
 	addr     string
-	database *link
-	clients  *link
+	database *link.Link
+	clients  *link.Link
 	env      []string
 	log      *os.File
 
@@ -65,11 +67,11 @@ func freeAddr(t testing.TB) string {
 	return ""
 }
 
-func newNode(t testing.TB, name string, database *link, dir string) *node {
+func newNode(t testing.TB, name string, database *link.Link, dir string) *node {
 	t.Helper()
 	n := &node{name: name, addr: freeAddr(t), database: database}
-	n.clients = newLink(t, n.addr)
-	url := fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", database.addr, dbname)
+	n.clients = link.New(t, n.addr)
+	url := fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", database.Addr, dbname)
 	n.env = append(os.Environ(), "DATABASE_URL="+url, "NOTIFYQL_ADDR="+n.addr, "NOTIFYQL_AUTH=trust",
 		"NOTIFYQL_TAIL_BYTES=4MB", "NOTIFYQL_DRAIN_TIMEOUT=1s", "NOTIFYQL_PING_INTERVAL=2s", "NOTIFYQL_PONG_TIMEOUT=4s")
 	var err error

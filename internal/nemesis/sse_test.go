@@ -22,7 +22,7 @@ func (s *subscriber) events(ctx context.Context, n *node) error {
 	silence := time.AfterFunc(silentEvents, end)
 	defer silence.Stop()
 	params := url.Values{"query": {s.query()}, "extensions": {fmt.Sprintf(`{"connectionParams": {"tenantId": %q}}`, s.Tenant)}}
-	req, err := http.NewRequestWithContext(reading, http.MethodGet, "http://"+n.clients.addr+"/graphql?"+params.Encode(), nil)
+	req, err := http.NewRequestWithContext(reading, http.MethodGet, "http://"+n.clients.Addr+"/graphql?"+params.Encode(), nil)
 	if err != nil {
 		return err
 	}

@@ -13,14 +13,15 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/notifyql/notifyql/internal/link"
 	"github.com/notifyql/notifyql/internal/localpg"
 )
 
 // standby makes a server that follows the primary through a link: a copy of its files, as
 // https://www.postgresql.org/docs/current/continuous-archiving.html#BACKUP-LOWLEVEL-BASE-BACKUP describes.
-func (w *world) standby(ctx context.Context) (*localpg.Server, *link, error) {
+func (w *world) standby(ctx context.Context) (*localpg.Server, *link.Link, error) {
 	primary := w.db.server()
-	l := newLink(w.t, w.db.addr())
+	l := link.New(w.t, w.db.addr())
 	s, err := localpg.Start(ctx, localpg.Options{Settings: settings(w.durable), Version: primary.Version()})
 	if err != nil {
 		return nil, nil, err
@@ -38,7 +39,7 @@ func (w *world) standby(ctx context.Context) (*localpg.Server, *link, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	_, port, _ := strings.Cut(l.addr, ":")
+	_, port, _ := strings.Cut(l.Addr, ":")
 	for name, text := range map[string]string{
 		"backup_label":         label,
 		"standby.signal":       "",
@@ -155,7 +156,7 @@ func promote(behind bool) func(*world, context.Context) (time.Time, error) {
 		pass(ctx, w.some(200, 1000))
 		how := localpg.Fast // waits until the standby has all of it
 		if behind {
-			replication.cut()
+			replication.Cut()
 			pass(ctx, w.some(100, 1500))
 			how = localpg.Immediate
 		}
@@ -171,7 +172,7 @@ func promote(behind bool) func(*world, context.Context) (time.Time, error) {
 			return time.Time{}, err
 		}
 		for _, n := range w.nodes {
-			n.database.lead(w.db.addr())
+			n.database.Lead(w.db.addr())
 		}
 		w.say("promoted")
 		return time.Now(), nil

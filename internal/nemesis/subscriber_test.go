@@ -112,7 +112,7 @@ func (s *subscriber) connection(ctx context.Context, n *node) error {
 	defer end()
 	silence := time.AfterFunc(silent, end) // the server's pings come more often
 	defer silence.Stop()
-	conn, _, err := websocket.Dial(dialing, "ws://"+n.clients.addr+"/graphql", &websocket.DialOptions{
+	conn, _, err := websocket.Dial(dialing, "ws://"+n.clients.Addr+"/graphql", &websocket.DialOptions{
 		Subprotocols:   []string{"graphql-transport-ws"},
 		OnPingReceived: func(context.Context, []byte) bool { silence.Reset(silent); return true },
 	})

@@ -1,4 +1,5 @@
-package nemesis
+// Package link puts a way of TCP connections between two parties that a test can disturb.
+package link
 
 import (
 	"io"
@@ -7,15 +8,15 @@ import (
 	"testing"
 )
 
-// link is a way of TCP connections that can be disturbed. It keeps its own address, wherever it leads.
-type link struct {
-	addr string
+// Link is a way of TCP connections that can be disturbed. It keeps its own address, wherever it leads.
+type Link struct {
+	Addr string
 
 	mu      sync.Mutex
 	to      string
 	refused bool
 	conns   map[net.Conn]*passage
-	frozen  chan struct{} // not nil: closed by heal
+	frozen  chan struct{} // not nil: closed by Heal
 }
 
 // passage is one connection.
@@ -24,13 +25,14 @@ type passage struct {
 	once sync.Once     // closes it
 }
 
-func newLink(t testing.TB, to string) *link {
+// New returns a Link to an address, open until t ends.
+func New(t testing.TB, to string) *Link {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &link{addr: ln.Addr().String(), to: to, conns: map[net.Conn]*passage{}}
+	l := &Link{Addr: ln.Addr().String(), to: to, conns: map[net.Conn]*passage{}}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -43,14 +45,14 @@ func newLink(t testing.TB, to string) *link {
 	})
 	t.Cleanup(func() {
 		ln.Close()
-		l.heal()
-		l.cut()
+		l.Heal()
+		l.Cut()
 		wg.Wait()
 	})
 	return l
 }
 
-func (l *link) serve(client net.Conn) {
+func (l *Link) serve(client net.Conn) {
 	defer client.Close()
 	l.mu.Lock()
 	to, refused := l.to, l.refused
@@ -88,8 +90,8 @@ func (l *link) serve(client net.Conn) {
 	wg.Wait()
 }
 
-// uses reports whether a connection from this port is one of its own, to where it leads.
-func (l *link) uses(port int) bool {
+// Uses reports whether a connection from this port is one of its own, to where it leads.
+func (l *Link) Uses(port int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for c := range l.conns {
@@ -100,7 +102,7 @@ func (l *link) uses(port int) bool {
 	return false
 }
 
-func (l *link) forward(to io.Writer, from io.Reader, p *passage) {
+func (l *Link) forward(to io.Writer, from io.Reader, p *passage) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
@@ -121,8 +123,8 @@ func (l *link) forward(to io.Writer, from io.Reader, p *passage) {
 	}
 }
 
-// cut closes all connections and refuses new ones, until heal.
-func (l *link) cut() {
+// Cut closes all connections and refuses new ones, until Heal.
+func (l *Link) Cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refused = true
@@ -131,8 +133,8 @@ func (l *link) cut() {
 	}
 }
 
-// freeze holds back what is sent, over new connections too, until heal.
-func (l *link) freeze() {
+// Freeze holds back what is sent, over new connections too, until Heal.
+func (l *Link) Freeze() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.frozen == nil {
@@ -140,8 +142,8 @@ func (l *link) freeze() {
 	}
 }
 
-// swallow loses from now on what is sent over the connections that there are, and tells nobody. heal does not bring it back.
-func (l *link) swallow() {
+// Swallow loses from now on what is sent over the connections that there are, and tells nobody. Heal does not bring it back.
+func (l *Link) Swallow() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range l.conns {
@@ -149,8 +151,8 @@ func (l *link) swallow() {
 	}
 }
 
-// bury ends the connections that have lost something.
-func (l *link) bury() {
+// Bury ends the connections that have lost something.
+func (l *Link) Bury() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for c, p := range l.conns {
@@ -162,8 +164,8 @@ func (l *link) bury() {
 	}
 }
 
-// heal lets new connections be made, and goes on with what is frozen.
-func (l *link) heal() {
+// Heal lets new connections be made, and goes on with what is frozen.
+func (l *Link) Heal() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refused = false
@@ -173,11 +175,11 @@ func (l *link) heal() {
 	}
 }
 
-// lead lets it lead elsewhere. The connections that there are end.
-func (l *link) lead(to string) {
-	l.cut()
+// Lead lets it lead elsewhere. The connections that there are end.
+func (l *Link) Lead(to string) {
+	l.Cut()
 	l.mu.Lock()
 	l.to = to
 	l.mu.Unlock()
-	l.heal()
+	l.Heal()
 }

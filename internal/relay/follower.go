@@ -10,6 +10,7 @@ import (
 	"github.com/notifyql/notifyql/bus"
 	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/feed"
+	"github.com/notifyql/notifyql/internal/pg"
 )
 
 // follower reads the stream for the node's machine. Its run loop does all the work and owns the fields.
@@ -18,14 +19,15 @@ type follower struct {
 	emit func(feed.Input)
 
 	key     []byte
-	up      bool    // the machine takes what comes as notified
-	session session // that is followed, if up
-	number  uint64  // of the record that came last
+	era     change.Era // that the machine was opened in
+	up      bool       // the machine takes what comes as notified
+	session session    // that is followed, if up
+	number  uint64     // of the record that came last
 }
 
 // run returns when ctx is done.
 func (f *follower) run(ctx context.Context) {
-	for wait := 50 * time.Millisecond; ctx.Err() == nil && !f.enter(ctx, 0); wait = min(2*wait, 5*time.Second) {
+	for wait := 50 * time.Millisecond; ctx.Err() == nil && !f.reenter(ctx); wait = min(2*wait, 5*time.Second) {
 		f.pause(ctx, wait/2+rand.N(wait/2))
 	}
 	wait := time.Duration(0)
@@ -55,7 +57,7 @@ func (f *follower) pause(ctx context.Context, d time.Duration) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-f.era:
+		case <-f.eras:
 			f.reenter(ctx)
 		case <-timer.C:
 			return
@@ -91,7 +93,7 @@ func (f *follower) read(ctx context.Context) error {
 			f.problem(fmt.Errorf("nothing has come over %s for %v; changes are read from the database until something does", f.config.Stream, silence))
 			f.lose()
 			silent.Reset(silence)
-		case <-f.era:
+		case <-f.eras:
 			f.reenter(ctx)
 		case err := <-ended:
 			return err
@@ -145,6 +147,9 @@ func (f *follower) record(ctx context.Context, raw []byte) bool {
 	if in.settled && f.config.OnSettled != nil {
 		f.config.OnSettled()
 	}
+	if in.ended {
+		f.lose()
+	}
 	if in.catalog {
 		f.source.CatalogChanged()
 	}
@@ -154,24 +159,27 @@ func (f *follower) record(ctx context.Context, raw []byte) bool {
 // adopt follows the session of a record from there on: what the record and those before it tell of had committed when it came, so a
 // sweep that begins now finds it.
 func (f *follower) adopt(ctx context.Context, h header) bool {
-	f.session, f.number = h.session, h.number
-	if !f.enter(ctx, h.era) {
+	e, err := f.source.Enter(ctx)
+	switch {
+	case err != nil:
 		f.lose()
+		return false
+	case f.up && h.session != f.session && h.era != e.Era && f.era == e.Era: // of another database, a copy of this one
+		return false
 	}
+	f.session, f.number = h.session, h.number
+	f.open(e, h.era)
 	if f.up {
 		f.problem(nil)
+		f.source.Problem("relay", nil)
 	}
 	return f.up
 }
 
-// enter opens the machine: to take what comes of a session that is of this era as notified; or, where the database is in another one, to
-// sweep, as in a busy stream. If that fails the machine is as it was, or waits to be opened.
-func (f *follower) enter(ctx context.Context, era change.Era) bool {
-	e, err := f.source.Enter(ctx)
-	if err != nil {
-		return false
-	}
-	f.key = e.Key
+// open opens the machine: to take what comes of a session that is of this era as notified; or, where the database is in another one, to
+// sweep, as in a busy stream.
+func (f *follower) open(e pg.Entry, era change.Era) {
+	f.key, f.era = e.Key, e.Era
 	f.Relay.key.Store(&e.Key)
 	f.up = e.Era == era
 	if !f.up {
@@ -183,7 +191,6 @@ func (f *follower) enter(ctx context.Context, era change.Era) bool {
 	if !f.up {
 		f.emit(feed.Lost{})
 	}
-	return true
 }
 
 // sweeping is the mode that the machine is in as long as nobody relays.
@@ -200,10 +207,15 @@ func (f *follower) lose() {
 	}
 }
 
-// reenter goes with the database into another era; the session that is followed then is the next one.
-func (f *follower) reenter(ctx context.Context) {
+// reenter goes with the database into another era; the session that is followed then is the next one. If that fails the machine waits to
+// be opened.
+func (f *follower) reenter(ctx context.Context) bool {
 	f.lose()
-	if !f.enter(ctx, 0) {
+	e, err := f.source.Enter(ctx)
+	if err != nil {
 		time.AfterFunc(200*time.Millisecond, f.OnEra)
+		return false
 	}
+	f.open(e, 0)
+	return true
 }

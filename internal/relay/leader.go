@@ -79,11 +79,13 @@ type reading struct {
 func (s *reading) enter(era change.Era) *change.Point {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.opened && era != s.header.era {
+	switch {
+	case !s.opened:
+		s.header.era = era
+	case era != s.header.era:
 		s.end(errGap)
 		return nil
 	}
-	s.header.era = era
 	return s.machine.Enter(era)
 }
 
@@ -204,21 +206,26 @@ func (s *reading) publish(ctx context.Context) error {
 	s.relay.source.Problem("relay", nil)
 	for ; ; record = s.queue.take(ctx, keepAlive) {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			// So that nobody waits for more. It is no loss if this does not get through.
+			return cmp.Or(s.write(context.WithoutCancel(ctx), append(s.queue.empty(), itemEnd), farewellTimeout), ctx.Err())
 		}
 		told := len(record) > headerBytes
-		s.header.put(record)
-		s.header.number++
-		appendCtx, cancel := context.WithTimeout(ctx, appendTimeout)
-		err := s.relay.config.Stream.Append(appendCtx, seal(record, s.key))
-		cancel()
-		if err != nil {
+		if err := s.write(ctx, record, appendTimeout); err != nil {
 			return err
 		}
 		if told && s.open.Load() && s.queue.idle() {
 			s.db.Settle()
 		}
 	}
+}
+
+// write numbers a record, seals it and appends it.
+func (s *reading) write(ctx context.Context, record []byte, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	s.header.put(record)
+	s.header.number++
+	return s.relay.config.Stream.Append(ctx, seal(record, s.key))
 }
 
 // queue is the records that wait, the last of which is not full.

@@ -36,6 +36,7 @@ const (
 	itemFolded  = 'F'
 	itemSettled = 'S' // of each transaction of which some came before, all has
 	itemCatalog = 'C' // the set of watched tables is another one
+	itemEnd     = 'E' // of the session
 )
 
 // The flags of a transaction, and of a change.
@@ -179,6 +180,7 @@ type items struct {
 	notices []feed.Notice // in which a Settled stands for itself
 	settled bool          // behind the last notice
 	catalog bool
+	ended   bool
 }
 
 // decode reads the items of a record. What comes out shares raw's memory.
@@ -196,6 +198,8 @@ func decode(raw []byte) (out items, err error) {
 			out.settled = true
 		case itemCatalog:
 			out.catalog = true
+		case itemEnd:
+			out.ended = true
 		default:
 			r.fail()
 		}

@@ -165,7 +165,7 @@ func FuzzDecode(f *testing.F) {
 	txn := change.Txn{XID: 5, Whole: true, Changes: []change.Change{{XID: 5, Seq: 1, Op: change.Update, Tenant: "a", Old: []byte(`{}`), New: []byte(`{"id":1}`)}}}
 	stub := change.Txn{XID: 6, Whole: true, Stub: &change.Stub{LastSeq: 9, Scopes: []change.Scope{{Topic: change.Topic{Watch: 1}, Tenant: "a"}}}}
 	folded := feed.Folded{Snapshot: change.Snapshot{Xmin: 3, Xmax: 9, Xip: []change.XID{3, 7}}, Tick: &change.Tick{Stamp: change.Stamp{ID: 1}, Snapshot: change.Snapshot{Xmin: 3, Xmax: 3}}}
-	f.Add(append(appendFolded(appendTxn(appendTxn(nil, &txn), &stub), &folded), itemSettled, itemCatalog))
+	f.Add(append(appendFolded(appendTxn(appendTxn(nil, &txn), &stub), &folded), itemSettled, itemCatalog, itemEnd))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		in, err := decode(raw)
 		if err != nil {

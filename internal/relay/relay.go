@@ -20,10 +20,11 @@ import (
 
 // The times that the two ends go by.
 const (
-	keepAlive     = 250 * time.Millisecond // between records at most
-	silence       = time.Second            // after which a session is given up
-	openTimeout   = 5 * time.Second
-	appendTimeout = 2 * time.Second
+	keepAlive       = 250 * time.Millisecond // between records at most
+	silence         = time.Second            // after which a session is given up
+	openTimeout     = 5 * time.Second
+	appendTimeout   = 2 * time.Second
+	farewellTimeout = 200 * time.Millisecond
 )
 
 // Config is what a Relay is made from.
@@ -40,7 +41,7 @@ type Config struct {
 type Relay struct {
 	config    Config
 	source    *pg.Source
-	era       chan struct{} // a value: the database may be in another era
+	eras      chan struct{} // a value: the database may be in another era
 	reachable *gate         // open while the stream can be read
 	following atomic.Bool
 	sessions  atomic.Int64
@@ -52,7 +53,7 @@ func New(c Config) *Relay {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	return &Relay{config: c, era: make(chan struct{}, 1), reachable: newGate()}
+	return &Relay{config: c, eras: make(chan struct{}, 1), reachable: newGate()}
 }
 
 // Run runs source, the node's database, which has Relayed set and OnEra of this relay, and emits what happens until ctx is done, all
@@ -72,7 +73,7 @@ func (r *Relay) Run(ctx context.Context, source *pg.Source, emit func(feed.Input
 // OnEra is for pg.Config.OnEra.
 func (r *Relay) OnEra() {
 	select {
-	case r.era <- struct{}{}:
+	case r.eras <- struct{}{}:
 	default:
 	}
 }

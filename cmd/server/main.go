@@ -36,6 +36,7 @@ func commands() []command {
 		{"schema", "", "print the GraphQL schema", (*program).schema},
 		{"tail", "'subscription {…}'", "print the results of a subscription as they come", (*program).tail},
 		{"doctor", "", "look at the database as the server would, and say what is wrong and how to mend it; exit 1 if there are errors", (*program).doctor},
+		{"verify", "[TABLE …]", "prove that the log makes of the watched tables what they are, while others write; exit 1 if not", (*program).verify},
 		{"health", "", "ask a running server whether it is well; exit 1 if not", (*program).health},
 		{"config", "", "print the table of settings", (*program).config},
 	}
@@ -96,6 +97,9 @@ func (p *program) flags(name, args string) *flag.FlagSet {
 	return fs
 }
 
+// anyNumber of arguments may be given.
+const anyNumber = -1
+
 // parse reads flags and exactly n other arguments, in any order.
 func (p *program) parse(fs *flag.FlagSet, args []string, n int) ([]string, error) {
 	help := fs.Usage
@@ -114,7 +118,7 @@ func (p *program) parse(fs *flag.FlagSet, args []string, n int) ([]string, error
 		}
 		rest, args = append(rest, fs.Arg(0)), fs.Args()[1:]
 	}
-	if len(rest) != n {
+	if len(rest) != n && n != anyNumber {
 		return nil, p.misused(fs, fmt.Sprintf("%d arguments, want %d", len(rest), n))
 	}
 	return rest, nil

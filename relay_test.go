@@ -20,6 +20,8 @@ type relayed struct {
 	db     *pgtest.DB
 	broker *bustest.Memory
 	nodes  []*relayedNode
+
+	streams []*notifyql.Stream
 }
 
 type relayedNode struct {

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/notifyql/notifyql/internal/gql"
 	"github.com/notifyql/notifyql/internal/pg"
 )
 
@@ -47,7 +46,7 @@ type Config struct {
 	// ended.
 	OnDisconnect func(c *Connection)
 
-	// Fields are typed subscription fields of your own, over channels of published events.
+	// Fields are fields of your own: typed subscriptions over channels of published events, and relations of tables' rows.
 	Fields []Field
 
 	// Federation makes the schema a subgraph (Apollo Federation 2) that a gateway can compose with others.
@@ -134,7 +133,8 @@ type Limits struct {
 	IdleTimeout      time.Duration // of a socket without a subscription; default none
 	TailBytes        int64         // of transactions kept in memory for subscribers; default 64 MiB
 	InitialRows      int           // that a subscription may begin with; default 1,000,000
-	ResolverTimeout  time.Duration // of a field's Resolve; default 5 s
+	ResolverTimeout  time.Duration // of a call of a field's resolver; default 5 s
+	ResolverBytes    int           // of a value of a field's resolver, as JSON; default 1 MiB. One result has at most 16 times as much of them
 	HTTPRequestBytes int64         // of a POST; default 1 MiB
 }
 
@@ -155,6 +155,7 @@ func (l Limits) withDefaults() Limits {
 		{&l.SubscribesPerTenant, 10_000},
 		{&l.MessagesPerSec, 100},
 		{&l.InitialRows, 1_000_000},
+		{&l.ResolverBytes, 1 << 20},
 	} {
 		if *d.v <= 0 {
 			*d.v = d.d
@@ -183,12 +184,3 @@ func (l Limits) withDefaults() Limits {
 	}
 	return l
 }
-
-// Field is a typed subscription field over a channel of published events.
-type Field = gql.Field
-
-// ErrSkip is what a Field's Resolve returns for an event that its subscriber is not to see: nothing is sent.
-var ErrSkip = gql.ErrSkip
-
-// FieldEvent is what a Field's Resolve gets: the event, the field's arguments and who asks.
-type FieldEvent = gql.Event

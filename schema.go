@@ -36,7 +36,7 @@ func ReadSchema(ctx context.Context, c Config) (Schema, error) {
 	if err != nil {
 		return Schema{}, fmt.Errorf("notifyql: %w", err)
 	}
-	schema, problems, err := buildSchema(c, log, tables, reads{})
+	schema, problems, err := buildSchema(c, gqlFields(c.Fields), log, tables, reads{})
 	if err != nil {
 		return Schema{}, fmt.Errorf("notifyql: %w", err)
 	}
@@ -53,8 +53,11 @@ type reads struct {
 	narrow func(ctx context.Context, table string, id *auth.Identity) (map[string]any, error)
 }
 
-func buildSchema(c Config, log *slog.Logger, tables catalog.Catalog, r reads) (*gql.Schema, []gql.Problem, error) {
-	return gql.Options{Version: Version, Federation: c.Federation, Rows: r.rows, Narrow: r.narrow, Log: log}.Build(tables, c.Fields)
+func buildSchema(c Config, fields []gql.Field, log *slog.Logger, tables catalog.Catalog, r reads) (*gql.Schema, []gql.Problem, error) {
+	return gql.Options{
+		Version: Version, Federation: c.Federation, Rows: r.rows, Narrow: r.narrow, Log: log,
+		Limits: gql.Limits{ResolverTimeout: c.Limits.ResolverTimeout, ResolverBytes: c.Limits.ResolverBytes},
+	}.Build(tables, fields)
 }
 
 const (

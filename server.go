@@ -32,6 +32,7 @@ type Server struct {
 	database *pg.Source   // nil: no database
 	relay    *relay.Relay // nil: no broker
 	hub      *subs.Hub
+	fields   fields
 	schema   atomic.Pointer[gql.Schema]
 	sockets  sockets
 	work     *ws.Budget // for what clients send
@@ -101,13 +102,15 @@ func New(c Config) (*Server, error) {
 		}
 	}
 	s.hub = subs.New(subs.Options{
-		TailBytes: c.Limits.TailBytes, SnapshotRows: int64(c.Limits.InitialRows), EncodeTimeout: c.Limits.ResolverTimeout, History: history, Join: s.join, Logger: s.log,
+		TailBytes: c.Limits.TailBytes, SnapshotRows: int64(c.Limits.InitialRows), History: history, Join: s.join, Logger: s.log,
 	})
+	s.fields.all = gqlFields(c.Fields)
 	// Fields that don't fit are found now, not when the database answers.
 	schema, _, err := s.buildSchema(catalog.Catalog{})
 	if err != nil {
 		return nil, fmt.Errorf("notifyql: %w", err)
 	}
+	s.fields.names = schema.FieldNames()
 	if c.Bus.memory {
 		s.schema.Store(schema)
 	}
@@ -298,7 +301,7 @@ func (s *Server) buildSchema(c catalog.Catalog) (*gql.Schema, []gql.Problem, err
 	if s.cfg.OnSubscribe != nil {
 		r.narrow = s.narrow
 	}
-	return buildSchema(s.cfg, s.log, c, r)
+	return buildSchema(s.cfg, s.fields.all, s.log, c, r)
 }
 
 // maybeReady is called with mu held.

@@ -32,22 +32,22 @@ func (p *Plan) Batches() bool { return p.batch != nil }
 
 // EncodeBatch gives the ExecutionResult of the changes of one transaction that match, or of a part of them. A change of
 // which it is not known what it is, is left out and told of in the errors, so that it does not take the others with it.
-func (p *Plan) EncodeBatch(_ context.Context, changes []subs.Matched, complete bool) []byte {
-	return p.encodeBatch(changes, complete, nil)
+func (p *Plan) EncodeBatch(ctx context.Context, changes []subs.Matched, complete bool) []byte {
+	return p.encodeBatch(changes, complete, nil, p.load(ctx, changes))
 }
 
 // synced is the news that all before a place was sent.
 type synced struct{ at *change.Point }
 
 // encodeBatch writes a batch of changes, or with news an empty one.
-func (p *Plan) encodeBatch(changes []subs.Matched, complete bool, news *synced) []byte {
+func (p *Plan) encodeBatch(changes []subs.Matched, complete bool, news *synced, values loaded) []byte {
 	size := len(p.prefix) + 64
 	for i := range p.batch {
 		for j := range changes {
 			size += p.size(p.batch[i].fields, changes[j].Change)
 		}
 	}
-	r := &result{buf: append(make([]byte, 0, size), p.prefix...)}
+	r := &result{buf: append(make([]byte, 0, size), p.prefix...), loaded: values}
 	r.buf = append(r.buf, '{')
 	for i := range p.batch {
 		if i > 0 {
@@ -87,7 +87,7 @@ func (p *Plan) changes(r *result, f *batchField, changes []subs.Matched) {
 		m := &changes[i]
 		if m.Effect == subs.Failed {
 			code, message := failed(&m.Match)
-			e := fieldError{code, message, f.selection, []any{p.root.key, f.key}}
+			e := fieldError{code: code, message: message, sel: f.selection, path: []any{p.root.key, f.key}}
 			if !slices.ContainsFunc(r.errs, func(o fieldError) bool { return o.code == code && o.sel == f.selection }) {
 				r.errs = append(r.errs, e)
 			}

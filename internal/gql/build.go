@@ -18,6 +18,7 @@ type Schema struct {
 	sdl     string
 	tables  map[string]*table  // by subscription field
 	customs map[string]*custom // by subscription field
+	names   []string           // of the custom fields, in their order
 	options Options
 	cache   documents
 	family  *family
@@ -27,6 +28,7 @@ type Schema struct {
 type builder struct {
 	types, roots namer
 	tables       []*table
+	rowFields    []*custom // custom fields of tables' rows
 	enums        map[string]*enum
 	used         map[string]bool // types that are written only if they are
 	hidden       map[columnID]bool
@@ -99,6 +101,7 @@ func (o Options) build(c catalog.Catalog, fields []Field, hidden map[columnID]bo
 	}
 	doc.Merge(customDoc)
 	doc.Merge(tableDoc)
+	doc.Extensions = append(doc.Extensions, b.extend()...)
 	if s.ast, err = validator.ValidateSchemaDocument(doc); err != nil {
 		return nil, nil, fmt.Errorf("schema: %w", err)
 	}

@@ -2,6 +2,7 @@ package gql
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -16,10 +17,11 @@ type changeField struct {
 	rows []rowField // of new and old
 }
 
-// rowField is one response key of a row: a column, or with column -1 its type's name.
+// rowField is one response key of a row: a column, or with column -1 a custom field, or its type's name.
 type rowField struct {
 	*selection
 	column int
+	load   int // not 0: which of the plan's loads, from 1
 }
 
 // changeFields compiles the selection on a change and notes the columns it relies on.
@@ -35,6 +37,8 @@ func (p *Plan) changeFields(sels []*selection) []changeField {
 				if i, ok := p.table.byName[r.name]; ok {
 					row.column = i
 					p.uses[p.table.columns[i].info.Number] = true
+				} else if e := p.table.extensions[r.name]; e != nil {
+					row.load = p.loadOf(e, r)
 				}
 				f.rows = append(f.rows, row)
 			}
@@ -57,12 +61,16 @@ type fieldError struct {
 	code, message string
 	sel           *selection
 	path          []any
+	extensions    map[string]any // beside the code, or with another
 }
 
 // result is an ExecutionResult being written.
 type result struct {
 	buf  []byte
 	errs []fieldError
+
+	loaded loaded // the values of rows' custom fields
+
 	list *selection // of a batch: where the change being written is
 	at   int        // and at which place
 }
@@ -79,15 +87,19 @@ func (p *Plan) path(r *result, fields ...string) []any {
 	return path
 }
 
+// maxErrors is how many errors of one result are told.
+const maxErrors = 100
+
 // finish gives the result: errors first, as graphql-js does.
 func (r *result) finish() []byte {
 	if len(r.errs) == 0 {
 		return r.buf
 	}
-	list := make(errorList, len(r.errs))
-	for i, e := range r.errs {
+	list := make(errorList, min(len(r.errs), maxErrors))
+	for i, e := range r.errs[:len(list)] {
 		list[i] = newError(e.code, e.sel.pos, "%s", e.message)
 		list[i].Path = e.path
+		maps.Copy(list[i].Extensions, e.extensions)
 		for _, pos := range e.sel.more {
 			list[i].Locations = append(list[i].Locations, locate(pos))
 		}
@@ -97,15 +109,15 @@ func (r *result) finish() []byte {
 
 // failure is the result of a root field that failed as a whole: it is never null.
 func (p *Plan) failure(code, message string) []byte {
-	r := result{buf: []byte(`{"data":null}`), errs: []fieldError{{code, message, p.root, []any{p.root.key}}}}
+	r := result{buf: []byte(`{"data":null}`), errs: []fieldError{{code: code, message: message, sel: p.root, path: []any{p.root.key}}}}
 	return r.finish()
 }
 
-func (p *Plan) encodeChange(m *subs.Match, e subs.Effect) []byte {
+func (p *Plan) encodeChange(m *subs.Match, e subs.Effect, values loaded) []byte {
 	if e == subs.Failed {
 		return p.failure(failed(m))
 	}
-	r := &result{buf: append(make([]byte, 0, p.size(p.fields, m.Change)), p.prefix...)}
+	r := &result{buf: append(make([]byte, 0, p.size(p.fields, m.Change)), p.prefix...), loaded: values}
 	p.change(r, p.fields, m, e)
 	r.buf = append(r.buf, '}', '}')
 	return r.finish()
@@ -119,20 +131,24 @@ func failed(m *subs.Match) (code, message string) {
 	return codeSchema, "A change was written whose row does not fit the schema."
 }
 
-// change writes one change.
-func (p *Plan) change(r *result, fields []changeField, m *subs.Match, e subs.Effect) {
-	var before, after *change.Row
-	kind := "TRUNCATE"
+// images are the rows that a change shows, and its kind.
+func images(m *subs.Match, e subs.Effect) (before, after *change.Row, kind string) {
 	switch e {
 	case subs.Enters, subs.Gained:
-		kind, after = "INSERT", m.New
+		return nil, m.New, "INSERT"
 	case subs.Changes:
-		kind, before, after = "UPDATE", m.Old, m.New
+		return m.Old, m.New, "UPDATE"
 	case subs.Leaves, subs.Lost:
-		kind, before = "DELETE", m.Old
+		return m.Old, nil, "DELETE"
 	case subs.Stands:
-		kind, after = "INITIAL", m.New
+		return nil, m.New, "INITIAL"
 	}
+	return nil, nil, "TRUNCATE"
+}
+
+// change writes one change.
+func (p *Plan) change(r *result, fields []changeField, m *subs.Match, e subs.Effect) {
+	before, after, kind := images(m, e)
 	r.buf = append(r.buf, '{')
 	for i := range fields {
 		if i > 0 {
@@ -272,6 +288,13 @@ func (p *Plan) row(r *result, f *changeField, row *change.Row) {
 		}
 		rf := &f.rows[i]
 		r.buf = append(r.buf, rf.prefix...)
+		if rf.load > 0 {
+			if p.writeCustom(r, f, rf, row) {
+				continue
+			}
+			r.buf = append(r.buf[:start], "null"...)
+			return
+		}
 		if rf.column < 0 {
 			r.buf = quoted(r.buf, p.table.name)
 			continue
@@ -281,7 +304,7 @@ func (p *Plan) row(r *result, f *changeField, row *change.Row) {
 		if r.buf, code = c.append(r.buf, row, rf.selection); code == "" {
 			continue
 		}
-		r.errs = append(r.errs, fieldError{code, p.table.complaint(c, code), rf.selection, p.path(r, f.key, rf.key)})
+		r.errs = append(r.errs, fieldError{code: code, message: p.table.complaint(c, code), sel: rf.selection, path: p.path(r, f.key, rf.key)})
 		if c.nonNull {
 			r.buf = append(r.buf[:start], "null"...)
 			return
@@ -323,7 +346,7 @@ func (p *Plan) rowKey(r *result, f *changeField, row *change.Row) {
 	for _, i := range p.table.key {
 		raw, ok := p.table.columns[i].filter.Raw(row)
 		if !ok {
-			r.errs = append(r.errs, fieldError{codeValue, "The row lacks a column of its primary key.", f.selection, p.path(r, f.key)})
+			r.errs = append(r.errs, fieldError{code: codeValue, message: "The row lacks a column of its primary key.", sel: f.selection, path: p.path(r, f.key)})
 			r.buf = append(r.buf, "null"...)
 			return
 		}

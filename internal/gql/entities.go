@@ -79,6 +79,7 @@ type lookup struct {
 	table   *table
 	wanted  map[string][]int // places in the answer, by what finds the row
 	rows    []*filter.Predicate
+	found   askedRows
 	values  []filter.Value    // of the key's first column
 	admits  *filter.Predicate // what the table's policies let the identity see
 	policy  *memberPolicy
@@ -179,9 +180,10 @@ func (l *lookup) fill(out []any) {
 		return
 	}
 	lost := false
+	l.found.query, l.found.table = l.query, l.table
 	for i := range found {
 		c := &found[i]
-		if visible(&subs.Match{Change: c, Identity: l.id}, c.Tenant) && !l.put(out, c.New) {
+		if visible(&subs.Match{Change: c, Identity: l.id}, c.Tenant) && !l.put(out, c) {
 			lost = true
 		}
 	}
@@ -202,9 +204,9 @@ func (l *lookup) missing(out []any, err error) {
 }
 
 // put puts a row where it is wanted. It reports whether it is known where that is.
-func (l *lookup) put(out []any, image []byte) bool {
+func (l *lookup) put(out []any, of *change.Change) bool {
 	row := new(change.Row)
-	if row.Parse(image) != nil {
+	if row.Parse(of.New) != nil {
 		return false
 	}
 	if l.admits.Eval(row) != filter.True {
@@ -231,8 +233,9 @@ func (l *lookup) put(out []any, image []byte) bool {
 	}
 	places := l.wanted[p.Key()]
 	for _, i := range places {
-		out[i] = entityRow{l.table, row}
+		out[i] = entityRow{l.table, row, &l.found}
 	}
+	l.found.rows = append(l.found.rows, shownRow{row, of.Tenant, of.Shared})
 	return len(places) > 0
 }
 
@@ -240,11 +243,15 @@ func (l *lookup) put(out []any, image []byte) bool {
 type entityRow struct {
 	table *table
 	row   *change.Row
+	of    *askedRows // it is one of
 }
 
 func (e entityRow) typename() string { return e.table.name }
 
-func (e entityRow) get(field string, _ map[string]any) any {
+func (e entityRow) get(field string, args map[string]any) any {
+	if x := e.table.extensions[field]; x != nil {
+		return e.of.custom(x, e.row, args)
+	}
 	return cell{e.table, &e.table.columns[e.table.byName[field]], e.row}
 }
 

@@ -48,7 +48,7 @@ func (s *Schema) execute(ctx context.Context, r Request, id *auth.Identity) ([]b
 		return nil, failed
 	}
 	res := &result{buf: []byte(`{"data":`)}
-	w := &writer{result: res, schema: s.ast}
+	w := &writer{result: res, schema: s.ast, log: s.log()}
 	sel := &selection{name: "Query", kids: map[string][]*selection{s.ast.Query.Name: root}}
 	w.value(sel, ast.NamedType(s.ast.Query.Name, nil), query{ctx, s, id})
 	res.buf = append(res.buf, '}')

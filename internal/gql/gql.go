@@ -26,38 +26,58 @@ type Request struct {
 	Extensions    []byte // a JSON object or nil
 }
 
-// Field is a custom subscription field over a channel of published events.
+// Field is a custom field: of Subscription, over a channel of published events, or of a table's rows.
 type Field struct {
-	// SDL extends Subscription by one field and defines the types it needs:
+	// SDL extends a type by one field and defines the types that it needs: Subscription,
 	//
 	//	extend type Subscription { priceChanged(symbol: String!): Price! }
 	//	type Price { symbol: String! amount: Decimal! }
 	//
+	// or the type of a table's rows, which has the field as long as the table is watched:
+	//
+	//	extend type Orders { customer: Customer }
+	//	type Customer { name: String! }
+	//
 	// It may use the types of other fields' SDL and our scalars, but no type made from a table.
 	//
-	// A field with an argument "after: Cursor" can be resumed: each result has its cursor in extensions.cursor, and if the
-	// field may be null, a null with extensions.synced says that all before now was sent. Resolve does not see the argument.
+	// A field of Subscription with an argument "after: Cursor" can be resumed: each result has its cursor in extensions.cursor, and if the
+	// field may be null, a null with extensions.synced says that all before now was sent. The resolver does not see the argument.
 	SDL string
-	// Channel is what the field listens to. Empty: the channel of the field's name.
+	// Channel is what a field of Subscription listens to. Empty: the channel of the field's name.
 	Channel string
-	// Resolve makes the field's value from an event: anything that encoding/json can write. It must return when ctx is
-	// done. Its error becomes a GraphQL error at the field; with ErrSkip the event is not sent. Nil: the event's data.
+	// Needs names the columns that the resolver of a row's field is given. Who may not see one of them does not have the field.
+	Needs []string
+	// Resolve makes the field's value from an event, or a row: anything that encoding/json can write. It must return when ctx is
+	// done. Its error becomes a GraphQL error at the field; with ErrSkip an event is not sent. Nil: the event's data.
 	Resolve func(ctx context.Context, e *Event) (any, error)
-	// SameForAll says that Resolve does not look at the identity, so that it need not be called once for each.
+	// ResolveBatch is called instead of Resolve, for what waits at the time: at most 100 events, or different rows, with equal arguments. It
+	// returns a value for each of them, in their order; one that is an error is the error of that one.
+	ResolveBatch func(ctx context.Context, es []*Event) ([]any, error)
+	// SameForAll says that a value does not depend on the identity: the resolver is not told it, and is called once for all who have equal
+	// tenants and ask for the same. Otherwise it is called once for each identity.
 	SameForAll bool
+
+	calls *calls
 }
 
-// Event is a published event as a resolver sees it.
+// Prepared is the field for schemas that are made one after the other: what is known of its calls is kept.
+func (f Field) Prepared() Field {
+	f.calls = newCalls()
+	return f
+}
+
+// Event is a published event, or a row, as a resolver sees it.
 type Event struct {
-	Field    string         // the subscription field's name
-	Args     map[string]any // coerced: Int is an int, Float a float64, scalars of ours their text, enums their name
+	Field    string         // the field's name: priceChanged, Orders.customer
+	Args     map[string]any // coerced: Int is an int, Float a float64, scalars of ours their text, enums their name. Not to be changed
 	Type     string
 	Channel  string
+	Table    string // of a row: schema.name
 	Tenant   string
 	Shared   bool
-	At       time.Time
-	Data     json.RawMessage
-	Identity *auth.Identity // of the subscriber, or of any of several equal in this
+	At       time.Time       // of an event
+	Data     json.RawMessage // of a row: an object of the columns that the field needs, as row_to_json has them
+	Identity *auth.Identity  // whom the value is for, without ExpiresAt; nil with SameForAll
 }
 
 // Options are the settings of a Schema. The zero value has sane ones.
@@ -88,6 +108,9 @@ type Limits struct {
 	Filter     int // comparisons in one filter: 200
 	Nesting    int // of and, or, not, and of JSON values: 20
 	Documents  int // kept parsed: 1,000
+
+	ResolverTimeout time.Duration // of one call: 5 s
+	ResolverBytes   int           // of one value of a resolver, as JSON: 1 MiB. Sixteen times as much for a frame
 }
 
 func (l Limits) withDefaults() Limits {
@@ -107,6 +130,10 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Filter, 200)
 	set(&l.Nesting, 20)
 	set(&l.Documents, 1_000)
+	set(&l.ResolverBytes, 1<<20)
+	if l.ResolverTimeout <= 0 {
+		l.ResolverTimeout = 5 * time.Second
+	}
 	return l
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/notifyql/notifyql/internal/auth"
 	"github.com/notifyql/notifyql/internal/change"
 	"github.com/notifyql/notifyql/internal/filter"
 	"github.com/notifyql/notifyql/internal/subs"
@@ -31,11 +32,17 @@ type Plan struct {
 	policy  *memberPolicy
 	members *Plan // the identity's rows of that
 
+	// Of a table whose rows have custom fields that are selected:
+	schema *Schema
+	id     *auth.Identity
+	who    string // the key of the identity, if a load depends on it
+	loads  []*load
+
 	// Of a custom field:
 	custom *customPlan
 }
 
-var _ subs.Plan = (*Plan)(nil)
+var _ subs.Resolving = (*Plan)(nil)
 
 // Key is equal for plans that give equal frames.
 func (p *Plan) Key() string { return p.key }
@@ -109,14 +116,42 @@ func visible(m *subs.Match, tenant string) bool {
 }
 
 // Blocks reports whether Encode calls a resolver.
-func (p *Plan) Blocks() bool { return p.custom != nil && p.custom.Resolve != nil }
+func (p *Plan) Blocks() bool { return p.custom != nil && p.custom.resolves() || len(p.loads) > 0 }
+
+// Together is how many changes one call of a resolver can serve.
+func (p *Plan) Together() int {
+	if p.custom != nil && p.custom.ResolveBatch != nil || slices.ContainsFunc(p.loads, func(l *load) bool { return l.ResolveBatch != nil }) {
+		return together
+	}
+	return 1
+}
 
 // Encode gives the ExecutionResult of a change that Match found to have effect e; nil if a resolver skips the event.
 func (p *Plan) Encode(ctx context.Context, m *subs.Match, e subs.Effect) []byte {
-	if p.custom != nil {
-		return p.encodeEvent(ctx, m)
+	if p.custom == nil && len(p.loads) == 0 {
+		return p.encodeChange(m, e, nil)
 	}
-	return p.encodeChange(m, e)
+	return p.EncodeAll(ctx, []subs.Matched{{Match: *m, Effect: e}})[0]
+}
+
+// EncodeAll is Encode of each change, where one call of a resolver can serve several.
+func (p *Plan) EncodeAll(ctx context.Context, ms []subs.Matched) [][]byte {
+	if p.custom == nil {
+		out := make([][]byte, len(ms))
+		values := p.load(ctx, ms)
+		for i := range ms {
+			out[i] = p.encodeChange(&ms[i].Match, ms[i].Effect, values)
+		}
+		return out
+	}
+	if p.custom.name != channelField {
+		return p.encodeEvents(ctx, ms)
+	}
+	out := make([][]byte, len(ms))
+	for i := range ms {
+		out[i] = p.event(channelEvent{&ms[i].Match}, nil)
+	}
+	return out
 }
 
 // EncodeSynced gives the ExecutionResult that says: all before at was sent. For a custom field it is nil unless the field
@@ -126,7 +161,7 @@ func (p *Plan) EncodeSynced(at *change.Point) []byte {
 	case p.custom != nil:
 		return p.syncedEvent(at)
 	case p.batch != nil:
-		return p.encodeBatch(nil, true, &synced{at})
+		return p.encodeBatch(nil, true, &synced{at}, nil)
 	}
 	return p.syncedChange(at)
 }

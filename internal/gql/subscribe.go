@@ -112,7 +112,7 @@ func (s *Schema) planTable(p *Plan, t *table, id *auth.Identity) *gqlError {
 		p.admits = filter.Or()
 		s.log().Info("a subscription sees no rows", "table", t.qualified(), "reason", why)
 	}
-	p.table = t
+	p.table, p.schema, p.id = t, s, id
 	p.topics = []change.Topic{{Watch: t.info.Watch}}
 	w := where{table: t, limits: s.options.Limits, uses: p.uses}
 	var bad *badInput
@@ -147,6 +147,7 @@ func (p *Plan) tableKey() string {
 		key.WriteByte('\n')
 	}
 	p.root.appendShape(&key)
+	p.loadsKey(&key)
 	return key.String()
 }
 

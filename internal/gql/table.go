@@ -11,18 +11,19 @@ import (
 
 // table is a watched table as the schema has it.
 type table struct {
-	info      catalog.Table
-	name      string // of its type: Orders, beside OrdersChange and OrdersWhere
-	field     string // orders, for ordersChanged
-	columns   []column
-	byName    map[string]int // columns by GraphQL name
-	key       []int          // the primary key's columns
-	rows      []rowPolicy    // who sees which rows, beyond the tenants: all of them must let a row through
-	members   []*memberPolicy
-	whole     *table // the table with all its columns: itself, but for who may not see some
-	hides     bool   // some columns are hidden
-	signature string // changes with all that a compiled plan relies on
-	policies  string // the part of it that policies are
+	info       catalog.Table
+	name       string // of its type: Orders, beside OrdersChange and OrdersWhere
+	field      string // orders, for ordersChanged
+	columns    []column
+	byName     map[string]int        // columns by GraphQL name
+	key        []int                 // the primary key's columns
+	extensions map[string]*extension // custom fields of its rows, by name
+	rows       []rowPolicy           // who sees which rows, beyond the tenants: all of them must let a row through
+	members    []*memberPolicy
+	whole      *table // the table with all its columns: itself, but for who may not see some
+	hides      bool   // some columns are hidden
+	signature  string // changes with all that a compiled plan relies on
+	policies   string // the part of it that policies are
 }
 
 // column is a column as the schema has it.
@@ -102,6 +103,7 @@ func (b *builder) addTable(info catalog.Table) {
 
 func (b *builder) addColumns(t *table, full string) {
 	names := namer{"and": true, "or": true, "not": true}
+	b.reserved(t.name, names)
 	numbers := parseTags(t.info.Comment).numbers
 	for i, info := range t.info.Columns {
 		b.hiding = b.hidden[columnID{t.info.Watch, info.Number}]

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"strconv"
@@ -27,10 +28,15 @@ type writer struct {
 	*result
 	schema *ast.Schema
 	path   []any
+	log    *slog.Logger
+	max    int // not 0: bytes that the result may have before the next value
 }
 
 func (w *writer) fail(code string, s *selection, format string, args ...any) {
-	w.errs = append(w.errs, fieldError{code, fmt.Sprintf(format, args...), s, slices.Clone(w.path)})
+	if len(w.errs) >= maxErrors {
+		return
+	}
+	w.errs = append(w.errs, fieldError{code: code, message: fmt.Sprintf(format, args...), sel: s, path: slices.Clone(w.path)})
 }
 
 // value writes v as type t: an object, a list, a string, a bool, JSON text, or an error.
@@ -42,9 +48,15 @@ func (w *writer) value(s *selection, t *ast.Type, v any) bool {
 			v = raw
 		}
 	}
+	if a, is := v.(*answer); is {
+		return w.answer(s, a)
+	}
 	start := len(w.buf)
 	ok := v != nil
-	if err, failed := v.(error); failed {
+	if w.max > 0 && start > w.max {
+		w.fail(codeLimit, s, "The result has more than %d bytes.", w.max)
+		ok = false
+	} else if err, failed := v.(error); failed {
 		w.fail(codeOf(err), s, "%s.", err)
 		ok = false
 	} else if cell, is := v.(cell); is {

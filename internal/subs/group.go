@@ -18,6 +18,9 @@ type group struct {
 	batcher Batcher // not nil: frames are whole transactions
 	id      *auth.Identity
 
+	ctx  context.Context // of resolvers: ends with the last reader, or with the hub
+	stop context.CancelFunc
+
 	touched bool   // is in Hub.woken; guarded by Hub.mu
 	open    *batch // what has come of the transaction that is being received; if batcher. Written under both locks
 
@@ -27,6 +30,7 @@ type group struct {
 	readers []*Reader
 	pages   []*page // newest last; a few
 	ended   error
+	working int // encodings in the background
 
 	snapshots map[string]*snapshot // that others may share, by query
 	synced    []byte               // the frame that says so of syncedAt
@@ -49,7 +53,7 @@ type entry struct {
 
 	once    sync.Once
 	frame   []byte
-	started atomic.Bool // an encoding in the background has begun
+	started bool        // an encoding in the background has begun; guarded by group.mu
 	ready   atomic.Bool // and is done
 }
 
@@ -99,45 +103,115 @@ func (g *group) wakeAll() {
 	}
 }
 
-// encode gives the entry's frame; not done if it is being made in the background: readers are woken when it is there.
-// The frame is nil for what is not to be sent.
-func (g *group) encode(e *entry) (frame []byte, done bool) {
-	if !g.plan.Blocks() {
-		e.once.Do(func() {
-			e.frame = g.encodeEntry(g.hub.ctx, e)
-			g.hub.encoded(e)
-		})
-		return e.frame, true
+// encode gives the entry's frame, of a plan that does not block. The frame is nil for what is not to be sent.
+func (g *group) encode(e *entry) []byte {
+	e.once.Do(func() {
+		e.frame = g.encodeEntries(g.hub.ctx, []*entry{e})[0]
+		g.hub.encoded(e)
+	})
+	return e.frame
+}
+
+// maxWorking is how many encodings of one group are under way at once, where resolvers are called.
+const maxWorking = 4
+
+// encodeAhead begins to encode in the background what stands at a place of the list and behind it, as much as may be under way at once;
+// readers are woken when it is done. What one call of a resolver can serve is taken together.
+func (g *group) encodeAhead(pos int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	most := together(g.plan)
+	if g.batcher != nil {
+		most = 1
 	}
-	if e.ready.Load() {
-		return e.frame, true
-	}
-	if e.started.CompareAndSwap(false, true) {
-		g.hub.background(g, func(ctx context.Context) {
-			frame := g.encodeEntry(ctx, e)
-			if ctx.Err() == nil { // else the resolver was cut short
-				e.frame = frame
-				g.hub.encoded(e)
-				e.ready.Store(true)
+	for i, last := max(0, int(pos-g.base)), 0; i < g.entries.len() && last < most*maxWorking && g.working < maxWorking; {
+		var es []*entry
+		for ; i < g.entries.len() && len(es) < most; i++ {
+			e := g.entries.at(i)
+			if e.stub != nil || e.started {
+				if len(es) > 0 {
+					break
+				}
+				continue
 			}
+			e.started = true
+			es = append(es, e)
+			last++
+		}
+		if len(es) > 0 {
+			g.working++
+			g.hub.spawn(func() { g.work(es) })
+		}
+	}
+}
+
+// work encodes entries in the background.
+func (g *group) work(es []*entry) {
+	frames := g.encodeEntries(g.ctx, es)
+	if g.ctx.Err() == nil { // else the resolver was cut short
+		for i, e := range es {
+			e.frame = frames[i]
+			g.hub.encoded(e)
+			e.ready.Store(true)
+		}
+	}
+	g.mu.Lock()
+	g.working--
+	g.mu.Unlock()
+	g.wakeAll()
+}
+
+func (g *group) encodeEntries(ctx context.Context, es []*entry) [][]byte {
+	if g.batcher != nil {
+		frames := make([][]byte, len(es))
+		for i, e := range es {
+			frames[i] = g.encodeBatch(ctx, e.batch)
+		}
+		return frames
+	}
+	ms := make([]Matched, len(es))
+	for i, e := range es {
+		ms[i] = Matched{g.match(e.change, e.old, e.new, e.rec.before), e.effect}
+	}
+	return encodeAll(ctx, g.plan, ms)
+}
+
+// together is how many changes at once a plan can encode with one call of a resolver.
+func together(p Plan) int {
+	if r, ok := p.(Resolving); ok {
+		return max(1, r.Together())
+	}
+	return 1
+}
+
+func encodeAll(ctx context.Context, p Plan, ms []Matched) [][]byte {
+	if r, ok := p.(Resolving); ok {
+		return r.EncodeAll(ctx, ms)
+	}
+	frames := make([][]byte, len(ms))
+	for i := range ms {
+		frames[i] = p.Encode(ctx, &ms[i].Match, ms[i].Effect)
+	}
+	return frames
+}
+
+// encodeMany encodes what was read from the database: where resolvers are called, several at once.
+func encodeMany(ctx context.Context, p Plan, ms []Matched) [][]byte {
+	size := together(p)
+	if !p.Blocks() || len(ms) <= size {
+		return encodeAll(ctx, p, ms)
+	}
+	frames := make([][]byte, len(ms))
+	var working sync.WaitGroup
+	places := make(chan struct{}, maxWorking)
+	for from := 0; from < len(ms); from += size {
+		places <- struct{}{}
+		working.Go(func() {
+			defer func() { <-places }()
+			to := min(from+size, len(ms))
+			copy(frames[from:to], encodeAll(ctx, p, ms[from:to]))
 		})
 	}
-	return nil, false
-}
-
-func (g *group) encodeEntry(ctx context.Context, e *entry) []byte {
-	if e.batch != nil {
-		return g.encodeBatch(ctx, e.batch)
-	}
-	m := g.match(e.change, e.old, e.new, e.rec.before)
-	return g.encodeMatch(ctx, &m, e.effect)
-}
-
-func (g *group) encodeMatch(ctx context.Context, m *Match, e Effect) []byte {
-	if g.plan.Blocks() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, g.hub.o.EncodeTimeout)
-		defer cancel()
-	}
-	return g.plan.Encode(ctx, m, e)
+	working.Wait()
+	return frames
 }

@@ -18,8 +18,7 @@ import (
 type Options struct {
 	TailBytes     int64            // of transactions and frames kept in memory, and as much for pages of stubs; default 64 MiB
 	PageRows      int              // of a large transaction read at a time; default 256
-	Background    int              // encodings and page reads at once; default 8
-	EncodeTimeout time.Duration    // for a resolver; default 5 s
+	Background    int              // page reads at once; default 8
 	History       History          // nil: no transaction is ever in the log only, and nothing can be resumed
 	Join          func(ticket int) // asks for a call of Joined with the ticket; needed with History
 	SnapshotBytes int64            // of the rows that a subscription begins with: kept at most, and up to which they are shared; default 4 MiB
@@ -37,9 +36,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Background <= 0 {
 		o.Background = 8
-	}
-	if o.EncodeTimeout <= 0 {
-		o.EncodeTimeout = 5 * time.Second
 	}
 	if o.SnapshotBytes <= 0 {
 		o.SnapshotBytes = 4 << 20
@@ -168,6 +164,7 @@ func (h *Hub) Attach(p Plan, id *auth.Identity, start Start, wake func()) (*Read
 		own := *id // the caller's may change, and who may see what must not
 		own.Tenants = slices.Clone(id.Tenants)
 		g = &group{hub: h, key: key, plan: p, id: &own}
+		g.ctx, g.stop = context.WithCancel(h.ctx)
 		if b, ok := p.(Batcher); ok && b.Batches() {
 			g.batcher = b
 		}
@@ -257,6 +254,7 @@ func (h *Hub) drop(g *group) {
 	g.entries = deque[*entry]{}
 	g.pages = nil
 	g.snapshots = nil
+	g.stop()
 	h.unlink(g)
 }
 
@@ -339,12 +337,19 @@ func (h *Hub) spawn(f func()) {
 
 // pause lets a background task wait for d, or until ctx ends, and gives its place to others meanwhile.
 func (h *Hub) pause(ctx context.Context, d time.Duration) {
+	h.aside(func() {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+	})
+}
+
+// aside lets a background task do what may take long and needs no database, and gives its place to others meanwhile.
+func (h *Hub) aside(f func()) {
 	<-h.slot
 	defer func() { h.slot <- struct{}{} }()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
+	f()
 }

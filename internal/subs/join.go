@@ -175,7 +175,7 @@ func (g *group) catchPage(from, to change.Cursor, toward string) *page {
 	g.addPage(p)
 	g.hub.background(g, func(ctx context.Context) {
 		g.read(ctx, p, func(ctx context.Context) error {
-			read, err := g.hub.o.History.Since(ctx, from, to, g.plan.Topics(), g.tenants(), g.hub.o.PageRows)
+			read, err := g.hub.o.History.Since(ctx, from, to, g.plan.Topics(), g.tenants(), g.pageRows())
 			if err == nil {
 				g.hub.pagesRead.Add(1)
 				g.fillCaught(ctx, p, from.Part.XID, &read)
@@ -198,17 +198,18 @@ func (g *group) fillCaught(ctx context.Context, p *page, in change.XID, read *ch
 		f.part = g.batcher != nil && !t.Whole && len(f.batch.entries) > before
 	}
 	resumes := len(f.batch.entries) > 0 && f.batch.entries[0].change.XID == in
-	f.send(ctx, g, !f.part)
-	g.finish(ctx, p, &f, func() {
+	g.sendPage(&f, !f.part)
+	g.finish(p, &f, func() {
 		p.next, p.arrived, p.part, p.resumes = read.Next, read.Arrived, f.part, resumes
 	})
 }
 
-// filler encodes changes one after the other.
+// filler encodes changes one after the other, or what comes together at once.
 type filler struct {
 	buf    rows
 	frames [][]byte
 	batch  batch
+	many   []Matched // to be encoded together
 	part   bool
 }
 
@@ -223,23 +224,33 @@ func (f *filler) add(ctx context.Context, g *group, c *change.Change, before *ch
 	if c.XID == 0 && effect == Enters {
 		effect = Stands
 	}
-	if g.batcher == nil {
-		if frame := g.encodeMatch(ctx, &m, effect); frame != nil {
+	if g.batcher == nil && !g.plan.Blocks() {
+		if frame := g.plan.Encode(ctx, &m, effect); frame != nil {
 			f.frames = append(f.frames, frame)
 		}
 		return
 	}
 	p.keep()
+	if g.batcher == nil {
+		f.many = append(f.many, Matched{g.match(p.change, p.old, p.new, before), effect})
+		return
+	}
 	f.batch.entries = append(f.batch.entries, &entry{rec: &record{before: before}, effect: effect, change: p.change, old: p.old, new: p.new})
 }
 
-// send makes a frame of what was added since, if the plan is for batches.
+// send makes frames of what was added since and has none.
 func (f *filler) send(ctx context.Context, g *group, complete bool) {
 	if len(f.batch.entries) > 0 {
 		f.batch.complete = complete
 		f.frames = append(f.frames, g.encodeBatch(ctx, &f.batch))
 		f.batch.entries = nil
 	}
+	for _, frame := range encodeMany(ctx, g.plan, f.many) {
+		if frame != nil {
+			f.frames = append(f.frames, frame)
+		}
+	}
+	f.many = nil
 }
 
 // Round tells, once each, all subscribers whose plans show cursors where they are. It is for those to whom nothing happens: a

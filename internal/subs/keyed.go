@@ -93,6 +93,14 @@ func (p *marked) EncodeSynced(at *change.Point) []byte {
 // of is the plan that means what this one was made for.
 func (p *marked) of() Plan { return p.keyed }
 
+// Together implements Resolving.
+func (p *marked) Together() int { return together(p.Set) }
+
+// EncodeAll implements Resolving.
+func (p *marked) EncodeAll(ctx context.Context, ms []Matched) [][]byte {
+	return encodeAll(ctx, p.Set, ms)
+}
+
 // following is a plan for rows with constant keys that also listens to the member table: what happens there to the user's rows is in its
 // frames, in its place.
 type following struct {
@@ -170,19 +178,42 @@ func appendMember(b []byte, mc *memberChange) []byte {
 	return appendPart(b, partMember, text)
 }
 
-// Encode implements Plan. What a change is to the rows is sent without a cursor if it may alter the keys as well: who had that cursor
-// would not be sent what comes of it.
+// Encode implements Plan.
 func (p *following) Encode(ctx context.Context, m *Match, e Effect) []byte {
-	mc := p.member(m)
-	switch {
-	case mc == nil:
-		return p.Set.Encode(ctx, m, e)
-	case e == Moves:
-		return appendMember(nil, mc)
+	return p.EncodeAll(ctx, []Matched{{*m, e}})[0]
+}
+
+// EncodeAll implements Resolving. What a change is to the rows is sent without a cursor if it may alter the keys as well: who had that
+// cursor would not be sent what comes of it.
+func (p *following) EncodeAll(ctx context.Context, ms []Matched) [][]byte {
+	frames := make([][]byte, len(ms))
+	members := make([]*memberChange, len(ms))
+	var rows []Matched
+	for i := range ms {
+		members[i] = p.member(&ms[i].Match)
+		if ms[i].Effect != Moves {
+			own := ms[i]
+			if members[i] != nil {
+				own.Before = nil
+			}
+			rows = append(rows, own)
+		}
 	}
-	own := *m
-	own.Before = nil
-	return appendMember(appendPart(nil, partFrame, p.Set.Encode(ctx, &own, e)), mc)
+	sent := encodeAll(ctx, p.Set, rows)
+	for i := range ms {
+		if ms[i].Effect != Moves {
+			frames[i], sent = sent[0], sent[1:]
+		}
+		if members[i] == nil {
+			continue
+		}
+		var frame []byte
+		if ms[i].Effect != Moves {
+			frame = appendPart(nil, partFrame, frames[i])
+		}
+		frames[i] = appendMember(frame, members[i])
+	}
+	return frames
 }
 
 // EncodeBatch implements Batcher. What comes behind a change of the member table is in a batch of its own.

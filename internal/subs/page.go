@@ -70,7 +70,7 @@ func (g *group) stubPage(e *entry, number int, after *change.Change, begun bool)
 			if now := g.hub.place.Load().at; now != nil {
 				stub.Era = now.Era() // after a crash, until the node knows that nothing was lost, it must not be read
 			}
-			cs, more, err := g.hub.o.History.Txn(ctx, e.xid, after, &stub, g.plan.Topics(), g.tenants(), g.hub.o.PageRows)
+			cs, more, err := g.hub.o.History.Txn(ctx, e.xid, after, &stub, g.plan.Topics(), g.tenants(), g.pageRows())
 			if err == nil {
 				g.fillStub(ctx, p, cs, more)
 			}
@@ -186,8 +186,8 @@ func (g *group) fillStub(ctx context.Context, p *page, cs []change.Change, more 
 	if len(f.batch.entries) == 0 && g.batcher != nil && !more && p.begun {
 		f.frames = append(f.frames, g.batcher.EncodeBatch(ctx, nil, true))
 	}
-	f.send(ctx, g, !more)
-	g.finish(ctx, p, &f, func() {
+	g.sendPage(&f, !more)
+	g.finish(p, &f, func() {
 		p.more, p.begun = more, p.begun || len(f.frames) > 0
 		p.part = g.batcher != nil && more && p.begun
 		if len(cs) > 0 {
@@ -198,9 +198,26 @@ func (g *group) fillStub(ctx context.Context, p *page, cs []change.Change, more 
 	})
 }
 
+// sendPage makes the frames of a page. Where resolvers are called, others may read meanwhile.
+func (g *group) sendPage(f *filler, complete bool) {
+	if !g.plan.Blocks() {
+		f.send(g.hub.ctx, g, complete)
+		return
+	}
+	g.hub.aside(func() { f.send(g.ctx, g, complete) })
+}
+
+// pageRows is how many changes a page has at most: where resolvers are called, few, so that the first need not wait for the last.
+func (g *group) pageRows() int {
+	if g.plan.Blocks() {
+		return min(g.hub.o.PageRows, max(together(g.plan), 16))
+	}
+	return g.hub.o.PageRows
+}
+
 // finish makes a page ready, unless its resolvers were cut short. set is called under g.mu.
-func (g *group) finish(ctx context.Context, p *page, f *filler, set func()) {
-	if g.plan.Blocks() && ctx.Err() != nil {
+func (g *group) finish(p *page, f *filler, set func()) {
+	if g.plan.Blocks() && g.ctx.Err() != nil {
 		return
 	}
 	g.hub.matched.Add(int64(len(f.frames)))

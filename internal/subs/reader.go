@@ -121,18 +121,22 @@ func (r *Reader) nextLive(dst [][]byte, limit int) ([][]byte, error) {
 			}
 			return dst, nil
 		}
-		for i, e := range batch[:n] {
+		for _, e := range batch[:n] {
 			if e.stub != nil {
 				r.stub, r.after, r.begun, r.count = e, nil, e.begun, 0
 				r.pos++
 				break
 			}
-			frame, done := r.g.encode(e)
-			if !done {
-				if r.g.hub.ctx.Err() != nil { // what is missing will not come
-					return dst, ErrClosed
-				}
-				r.startRest(batch[i+1 : n])
+			var frame []byte
+			switch {
+			case !r.g.plan.Blocks():
+				frame = r.g.encode(e)
+			case e.ready.Load():
+				frame = e.frame
+			case r.g.hub.ctx.Err() != nil: // what is missing will not come
+				return dst, ErrClosed
+			default:
+				r.g.encodeAhead(r.pos)
 				return dst, nil
 			}
 			if frame != nil {
@@ -144,18 +148,6 @@ func (r *Reader) nextLive(dst [][]byte, limit int) ([][]byte, error) {
 		}
 	}
 	return dst, nil
-}
-
-// startRest begins to encode in the background what will be wanted next.
-func (r *Reader) startRest(es []*entry) {
-	if !r.g.plan.Blocks() {
-		return
-	}
-	for _, e := range es {
-		if e.stub == nil {
-			r.g.encode(e)
-		}
-	}
 }
 
 // What a reader finds in its group's list at its place.

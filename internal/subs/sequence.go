@@ -47,7 +47,8 @@ type Sequence struct {
 type turn struct {
 	at     change.Cursor
 	keys   *keys
-	frames [][]byte // of the rows gained and lost
+	frames [][]byte        // of the rows gained and lost
+	encode func() [][]byte // makes them
 	err    error
 }
 

@@ -47,13 +47,14 @@ func (s *Sequence) move(mc *memberChange, gained, lost []string) {
 	at := before.In(change.PartOf(&c))
 	keys := s.keys
 	s.read(func(ctx context.Context) (*turn, error) {
-		frames, err := s.moved(ctx, at, change.PointAt(before), c, gained, lost)
-		return &turn{at: at, keys: keys, frames: frames}, err
+		encode, err := s.moved(ctx, at, change.PointAt(before), c, gained, lost)
+		return &turn{at: at, keys: keys, encode: encode}, err
 	})
 }
 
-// moved gives the frames of the rows that are lost and gained at a place: first those lost. Only the last of them has a cursor.
-func (s *Sequence) moved(ctx context.Context, at change.Cursor, before *change.Point, c change.Change, gained, lost []string) ([][]byte, error) {
+// moved finds the rows that are lost and gained at a place, and returns what gives their frames: first those lost. Only the last of them
+// has a cursor.
+func (s *Sequence) moved(ctx context.Context, at change.Cursor, before *change.Point, c change.Change, gained, lost []string) (func() [][]byte, error) {
 	all, err := s.plan.Under(slices.Concat(gained, lost))
 	if err != nil {
 		return nil, err
@@ -84,7 +85,7 @@ func (s *Sequence) moved(ctx context.Context, at change.Cursor, before *change.P
 		own.Op, own.Old, own.New = change.Insert, nil, row.image
 		ins = append(ins, Matched{matchOf(s.id, &own, nil, &image, nil), Gained})
 	}
-	return encodeMoved(ctx, all, append(outs, ins...), before), nil
+	return func() [][]byte { return encodeMoved(s.ctx, all, append(outs, ins...), before) }, nil
 }
 
 func encodeMoved(ctx context.Context, p Set, ms []Matched, before *change.Point) (frames [][]byte) {
@@ -93,10 +94,7 @@ func encodeMoved(ctx context.Context, p Set, ms []Matched, before *change.Point)
 	}
 	ms[len(ms)-1].Before = before
 	if !p.Batches() {
-		for i := range ms {
-			frames = append(frames, p.Encode(ctx, &ms[i].Match, ms[i].Effect))
-		}
-		return frames
+		return encodeMany(ctx, p, ms)
 	}
 	for len(ms) > 0 {
 		n, size := 0, 0
@@ -119,6 +117,9 @@ func (s *Sequence) read(once func(context.Context) (*turn, error)) {
 		t, err := s.retry(once)
 		if err != nil {
 			t = &turn{err: err}
+		}
+		if t.encode != nil { // not in turn: it may call resolvers
+			t.frames, t.encode = t.encode(), nil
 		}
 		s.mu.Lock()
 		s.next = t

@@ -1,6 +1,7 @@
 package subs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -38,8 +39,10 @@ type snapshot struct {
 	gone    int // so many frames before those were dropped
 	bytes   int64
 	rows    int64
-	taken   bool // by the owner
-	large   bool // not shared any more
+	held    []change.Change // rows that were read, and wait for resolvers
+	heldFor int64           // their bytes
+	taken   bool            // by the owner
+	large   bool            // not shared any more
 	done    bool
 	at      change.Cursor
 	err     error
@@ -123,12 +126,16 @@ func (s *snapshot) begin() {
 		defer stop()
 		select {
 		case h.rowing <- struct{}{}:
-			defer func() { <-h.rowing }()
 		case <-ctx.Done():
 			return
 		}
 		shared := time.AfterFunc(sharedFor, s.hide)
-		if s.finish(s.read(ctx)); !s.whole() {
+		at, err := s.read(ctx)
+		<-h.rowing
+		if err == nil {
+			err = s.release(ctx)
+		}
+		if s.finish(at, err); !s.whole() {
 			shared.Stop()
 			s.hide()
 		}
@@ -147,7 +154,7 @@ func (s *snapshot) read(ctx context.Context) (change.Cursor, error) {
 	h := s.g.hub
 	wait := 50 * time.Millisecond
 	for {
-		at, err := h.o.History.Rows(ctx, s.query, h.o.PageRows, func(cs []change.Change) error { return s.add(ctx, cs) })
+		at, err := h.o.History.Rows(ctx, s.query, s.g.pageRows(), func(cs []change.Change) error { return s.add(ctx, cs) })
 		switch {
 		case err == nil, errors.Is(err, change.ErrUnreadable), errors.Is(err, ErrTooManyRows), ctx.Err() != nil:
 			return at, err
@@ -175,24 +182,75 @@ func (s *snapshot) again() bool {
 		return false
 	}
 	s.frames, s.bytes, s.rows = nil, 0, 0
+	s.held, s.heldFor = nil, 0
 	return true
 }
 
-// add takes a page of rows. Where they are too many to be kept it waits until the owner has taken some.
+// add takes a page of rows.
 func (s *snapshot) add(ctx context.Context, cs []change.Change) error {
+	h := s.g.hub
+	h.rowsRead.Add(int64(len(cs)))
+	s.mu.Lock()
+	s.rows += int64(len(cs))
+	tooMany := s.rows > h.o.SnapshotRows
+	s.mu.Unlock()
+	if tooMany {
+		return fmt.Errorf("%w, %d", ErrTooManyRows, h.o.SnapshotRows)
+	}
+	if s.g.plan.Blocks() && s.hold(cs) {
+		return nil
+	}
+	if err := s.release(ctx); err != nil {
+		return err
+	}
+	return s.fill(ctx, cs)
+}
+
+// hold keeps rows until the reading is over, so that nobody who wants to read waits for resolvers; false if they are too many for that.
+func (s *snapshot) hold(cs []change.Change) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	size := int64(0)
+	for i := range cs {
+		size += int64(cs[i].Size())
+	}
+	if s.heldFor < 0 || s.heldFor+size > s.g.hub.o.SnapshotBytes {
+		return false
+	}
+	s.heldFor += size
+	for _, c := range cs {
+		c.New = bytes.Clone(c.New)
+		s.held = append(s.held, c)
+	}
+	return true
+}
+
+// release encodes the rows held, and those to come are not.
+func (s *snapshot) release(ctx context.Context) error {
+	s.mu.Lock()
+	held := s.held
+	s.held, s.heldFor = nil, -1
+	s.mu.Unlock()
+	for size := s.g.pageRows(); len(held) > 0; held = held[min(size, len(held)):] {
+		if err := s.fill(ctx, held[:min(size, len(held))]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill encodes rows. Where they are too many to be kept it waits until the owner has taken some.
+func (s *snapshot) fill(ctx context.Context, cs []change.Change) error {
 	var f filler
 	for i := range cs {
 		f.add(ctx, s.g, &cs[i], nil)
 	}
 	f.send(ctx, s.g, false)
-	h := s.g.hub
-	h.rowsRead.Add(int64(len(cs)))
-	s.mu.Lock()
-	s.rows += int64(len(cs))
-	if s.rows > h.o.SnapshotRows {
-		s.mu.Unlock()
-		return fmt.Errorf("%w, %d", ErrTooManyRows, h.o.SnapshotRows)
+	if s.g.plan.Blocks() && ctx.Err() != nil {
+		return ctx.Err() // a resolver was cut short
 	}
+	h := s.g.hub
+	s.mu.Lock()
 	s.frames = append(s.frames, f.frames...)
 	for _, frame := range f.frames {
 		s.bytes += int64(len(frame)) + frameBytes

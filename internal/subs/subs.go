@@ -65,10 +65,11 @@ type Plan interface {
 	// Match says what the change is to the set of rows that the plan's filter and the identity's tenants make. It does
 	// not keep m, and allocates nothing for a change that matches nothing.
 	Match(m *Match) Effect
-	// Encode gives the GraphQL ExecutionResult of the change, as JSON text in a slice of its own. ctx bounds a
-	// resolver's time; a failing resolver gives a result with errors, never an error here. Nil: nothing is sent.
+	// Encode gives the GraphQL ExecutionResult of the change, as JSON text in a slice of its own. A failing resolver gives a
+	// result with errors, never an error here. Nil: nothing is sent.
 	Encode(ctx context.Context, m *Match, e Effect) []byte
-	// Blocks reports whether Encode may take long: it calls a resolver. Such a plan is encoded in the background.
+	// Blocks reports whether Encode may take long: it calls a resolver, whose time the plan bounds. Such a plan is encoded in the
+	// background.
 	Blocks() bool
 	// EncodeSynced is Encode for the news that all before at was sent. at is nil where there are no places to resume from.
 	EncodeSynced(at *change.Point) []byte
@@ -84,6 +85,15 @@ type Batcher interface {
 	// EncodeBatch is Encode for matching changes: those of one transaction, or rows that stand. complete is false if more of the same
 	// follows in the next frame. The frame's cursor is that of its last change; without any it has none.
 	EncodeBatch(ctx context.Context, changes []Matched, complete bool) []byte
+}
+
+// Resolving is a Plan that asks for the values of several changes at once.
+type Resolving interface {
+	Plan
+	// Together is how many changes at most it can ask for at once.
+	Together() int
+	// EncodeAll is Encode of each of the changes.
+	EncodeAll(ctx context.Context, changes []Matched) [][]byte
 }
 
 // Matched is a change that concerns a plan, and how.

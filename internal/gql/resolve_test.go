@@ -1,0 +1,313 @@
+package gql
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/notifyql/notifyql/internal/auth"
+	"github.com/notifyql/notifyql/internal/change"
+	"github.com/notifyql/notifyql/internal/subs"
+)
+
+// echo is a field that shows what its resolver gives, of an event's data by default.
+func echo(f Field) Field {
+	f.SDL = `extend type Subscription { echo(mode: String): Echo } type Echo { v: String list: [Int!] sure: Int! }`
+	return f
+}
+
+// told is the frames of events with these data.
+func told(p *Plan, data ...string) []string {
+	var ms []subs.Matched
+	for _, d := range data {
+		c := &change.Change{Op: change.Event, Topic: p.Topics()[0], Tenant: "a", New: []byte(d)}
+		ms = append(ms, subs.Matched{Match: subs.Match{Change: c, Identity: tenantA}, Effect: subs.Happens})
+	}
+	var out []string
+	for _, frame := range p.EncodeAll(context.Background(), ms) {
+		out = append(out, string(frame))
+	}
+	return out
+}
+
+func failedWith(message string) string {
+	return `{"errors":[{"message":"` + message + `","locations":[{"line":1,"column":16}],"path":["echo"],"extensions":{"code":"RESOLVER_FAILED"}}],"data":{"echo":null}}`
+}
+
+// A resolver that hangs is given up after its time, whether it looks at its context or not; one that does so always is not called without end;
+// and nobody else waits for it.
+func TestAResolverThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		var calls atomic.Int32
+		s := build(t, echo(Field{Resolve: func(ctx context.Context, e *Event) (any, error) {
+			calls.Add(1)
+			switch e.Args["mode"] {
+			case "deaf":
+				<-free
+			case "slow":
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return map[string]any{"v": "x"}, nil
+		}}))
+		echoing := func(mode string) *Plan {
+			return plan(t, s, `subscription { echo(mode: "`+mode+`") { v } }`, "", tenantA)
+		}
+		deaf, slow, fine := echoing("deaf"), echoing("slow"), echoing("fine")
+		since := time.Now()
+		took := func(want time.Duration) {
+			t.Helper()
+			if d := time.Since(since); d != want {
+				t.Errorf("it took %v, want %v", d, want)
+			}
+			since = time.Now()
+		}
+		for range maxStuck {
+			if got := told(deaf, "1")[0]; got != failedWith("the resolver took too long") {
+				t.Error(got)
+			}
+			took(5 * time.Second)
+			if got := told(fine, "1")[0]; got != `{"data":{"echo":{"v":"x"}}}` {
+				t.Error(got)
+			}
+			took(0)
+		}
+		calls.Store(0)
+		if got := told(deaf, "1")[0]; got != failedWith("the resolver has not returned from earlier calls") || calls.Load() != 0 {
+			t.Error(got, calls.Load())
+		}
+		took(0)
+		for range 2 * maxStuck {
+			if got := told(slow, "1")[0]; got != failedWith("the resolver took too long") {
+				t.Error(got)
+			}
+			took(5 * time.Second)
+		}
+		close(free)
+		synctest.Wait()
+		if got := told(deaf, "1")[0]; got != `{"data":{"echo":{"v":"x"}}}` {
+			t.Errorf("when it has returned: %s", got)
+		}
+	})
+}
+
+// Calls of a field that hang, of however many subscriptions, are bounded, and those that come then are told so.
+func TestHangingCallsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		var under, most atomic.Int32
+		c := newCalls()
+		results := make(chan error, 2*alive)
+		for range cap(results) {
+			go func() {
+				_, err := c.do(t.Context(), time.Minute, new(stuck), func(context.Context) []answer {
+					most.Store(max(most.Load(), under.Add(1)))
+					<-free
+					under.Add(-1)
+					return []answer{{}}
+				})
+				results <- err
+			}()
+		}
+		synctest.Wait()
+		if n := under.Load(); n != turns {
+			t.Errorf("%d calls at once", n)
+		}
+		var slow, busy int
+		for range cap(results) {
+			switch err := <-results; err {
+			case errSlow:
+				slow++
+			case errBusy:
+				busy++
+			default:
+				t.Fatal(err)
+			}
+		}
+		if most.Load() > alive || slow == 0 || slow > alive || slow+busy != 2*alive {
+			t.Errorf("at most %d calls, %d slow, %d refused", most.Load(), slow, busy)
+		}
+		close(free)
+		synctest.Wait()
+		if _, err := c.do(t.Context(), time.Minute, new(stuck), func(context.Context) []answer { return []answer{{}} }); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// One call serves many events, each with its own value or error.
+func TestResolveBatch(t *testing.T) {
+	t.Parallel()
+	var sizes []int
+	s := build(t, echo(Field{ResolveBatch: func(_ context.Context, es []*Event) ([]any, error) {
+		sizes = append(sizes, len(es))
+		out := make([]any, len(es))
+		for i, e := range es {
+			switch string(e.Data) {
+			case "1":
+				out[i] = errors.New("not this one")
+			case "2":
+				out[i] = ErrSkip
+			case "3":
+				out[i] = failing{}
+			case "4":
+				return out[:1], nil
+			case "5":
+				return nil, errors.New("none")
+			default:
+				out[i] = map[string]any{"v": string(e.Data)}
+			}
+		}
+		return out, nil
+	}}))
+	p := plan(t, s, `subscription { echo { v } }`, "", tenantA)
+	value := func(v string) string { return `{"data":{"echo":{"v":"` + v + `"}}}` }
+	got := told(p, "0", "1", "2", "0")
+	if want := []string{value("0"), failedWith("not this one"), "", value("0")}; fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %q", got)
+	}
+	for data, why := range map[string]string{"3": "internal error", "4": "internal error", "5": "none"} {
+		if got := told(p, "0", data); got[0] != failedWith(why) || got[1] != got[0] {
+			t.Errorf("%s: got %q", data, got)
+		}
+	}
+	sizes = nil
+	many := make([]string, 2*together)
+	for i := range many {
+		many[i] = "9"
+	}
+	if got := told(p, many[:together]...); len(got) != together || got[together-1] != value("9") || fmt.Sprint(sizes) != fmt.Sprint([]int{together}) || p.Together() != together {
+		t.Errorf("calls for %v events, the last result %q", sizes, got[len(got)-1])
+	}
+}
+
+// failing panics when it is encoded.
+type failing struct{}
+
+func (failing) MarshalJSON() ([]byte, error) { panic("while it is encoded") }
+
+// What a resolver gives is bounded, and so is what a document makes of it.
+func TestResolversGiveTooMuch(t *testing.T) {
+	t.Parallel()
+	s := build(t, echo(Field{Resolve: func(_ context.Context, e *Event) (any, error) {
+		n := map[string]int{"10": 10 << 20, "1": 1<<20 - 20}[string(e.Data)]
+		if n == 0 {
+			return nil, errors.New(strings.Repeat("e", 10<<20))
+		}
+		return map[string]any{"v": strings.Repeat("x", n)}, nil
+	}}))
+	p := plan(t, s, `subscription { echo { v } }`, "", tenantA)
+	limit := `{"errors":[{"message":"the resolver's value has 10485768 bytes, more than 1048576","locations":[{"line":1,"column":16}],"path":["echo"],"extensions":{"code":"LIMIT_EXCEEDED"}}],"data":{"echo":null}}`
+	if got := told(p, "10")[0]; got != limit {
+		t.Errorf("got %.300s", got)
+	}
+	if got := told(p, "1")[0]; len(got) < 1<<20-20 || strings.Contains(got, "errors") {
+		t.Errorf("got %.300s", got)
+	}
+	if got := told(p, "0")[0]; len(got) > 2*maxMessage || !strings.Contains(got, "RESOLVER_FAILED") {
+		t.Errorf("got %d bytes", len(got))
+	}
+	var aliases strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&aliases, "a%d: v ", i)
+	}
+	p = plan(t, s, `subscription { echo { `+aliases.String()+`} }`, "", tenantA)
+	if got := told(p, "1")[0]; len(got) > (perFrame+2)<<20 || !strings.Contains(got, `"The result has more than 16777216 bytes."`) || !json.Valid([]byte(got)) {
+		t.Errorf("got %d bytes, %.300s", len(got), got)
+	}
+}
+
+// A resolver can say itself what the client is told.
+func TestResolversErrors(t *testing.T) {
+	t.Parallel()
+	s := build(t, echo(Field{Resolve: func(_ context.Context, e *Event) (any, error) {
+		return nil, fmt.Errorf("wrapped: %w", Told(e.Data))
+	}}))
+	p := plan(t, s, `subscription { echo { v } }`, "", tenantA)
+	for in, want := range map[string]string{
+		`[{"message":"no","extensions":{"code":"NO","retryAfter":1.50}},{"message":"nor that","path":["list",3]}]`: `{"errors":[` +
+			`{"message":"no","locations":[{"line":1,"column":16}],"path":["echo"],"extensions":{"code":"NO","retryAfter":1.5}},` +
+			`{"message":"nor that","locations":[{"line":1,"column":16}],"path":["echo","list",3],"extensions":{"code":"RESOLVER_FAILED"}}],"data":{"echo":null}}`,
+		`[]`: failedWith("internal error"), `{`: failedWith("internal error"),
+		`[{"message":"` + strings.Repeat("x", 1<<20) + `"}]`: failedWith("internal error"),
+	} {
+		if got := told(p, in)[0]; got != want {
+			t.Errorf("%.100s: got %.400s", in, got)
+		}
+	}
+}
+
+// Nobody is served what was made for somebody else: a resolver that is not told who asks makes values for all, and one that is, for each.
+func TestResolversAndIdentities(t *testing.T) {
+	t.Parallel()
+	var seen []*auth.Identity
+	resolve := func(_ context.Context, e *Event) (any, error) {
+		seen = append(seen, e.Identity)
+		return nil, nil
+	}
+	ids := []*auth.Identity{
+		{UserID: "u", Tenants: []string{"a"}, ExpiresAt: time.Unix(9, 0)},
+		{UserID: "v", Tenants: []string{"a"}},
+		{UserID: "u", Tenants: []string{"a"}, Roles: []string{"r"}},
+		{UserID: "u", Tenants: []string{"a"}, Claims: map[string]any{"a": "b c:d"}},
+		{UserID: "u", Tenants: []string{"a"}, Claims: map[string]any{"a": "b", "c": "d"}},
+		{UserID: "u", Tenants: []string{"a"}, Claims: map[string]any{"a": 1}},
+		{UserID: "u", Tenants: []string{"a"}, Claims: map[string]any{"a": "1"}},
+		{UserID: "u", Tenants: []string{"a"}, Claims: map[string]any{"a": make(chan int)}},
+		nil,
+	}
+	rows := Field{SDL: `extend type Orders { echo: Int }`, Needs: []string{"note"}, Resolve: resolve}
+	for _, query := range []string{`subscription { echo { v } }`, `subscription { ordersChanged { new { echo } } }`} {
+		own := build(t, echo(Field{Resolve: resolve}), rows)
+		keys := map[string]int{}
+		for i, id := range ids {
+			p := plan(t, own, query, "", id)
+			if before, there := keys[p.Key()]; there {
+				t.Errorf("%s: %v is served what is made for %v", query, id, ids[before])
+			}
+			keys[p.Key()] = i
+			p.Encode(context.Background(), someMatch(t, p), subs.Enters)
+			if got := seen[len(seen)-1]; id != nil && (got == nil || got.UserID != id.UserID || !got.ExpiresAt.IsZero()) {
+				t.Errorf("%s: the resolver is told of %v, not of %v", query, got, id)
+			}
+		}
+		if a, b := plan(t, own, query, "", ids[0]), plan(t, own, query, "", &auth.Identity{UserID: "u", Tenants: []string{"a"}}); a.Key() != b.Key() {
+			t.Errorf("%s: equal identities are told apart", query)
+		}
+		all := rows
+		all.SameForAll = true
+		same := build(t, echo(Field{Resolve: resolve, SameForAll: true}), all)
+		for _, id := range ids {
+			p := plan(t, same, query, "", id)
+			if p.Key() != plan(t, same, query, "", ids[0]).Key() {
+				t.Errorf("%s: %v is told apart", query, id)
+			}
+			p.Encode(context.Background(), someMatch(t, p), subs.Enters)
+			if got := seen[len(seen)-1]; got != nil {
+				t.Errorf("%s: a resolver for all is told of %v", query, got)
+			}
+		}
+	}
+}
+
+// someMatch is an event, or a row that was inserted.
+func someMatch(t *testing.T, p *Plan) *subs.Match {
+	t.Helper()
+	m := &subs.Match{Change: &change.Change{Op: change.Event, Topic: p.Topics()[0], Tenant: "a", New: []byte(orderNew)}}
+	if p.custom == nil {
+		m.Change.Op, m.New = change.Insert, new(change.Row)
+		if err := m.New.Parse(m.Change.New); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return m
+}

@@ -278,10 +278,10 @@ func FuzzStep(f *testing.F) {
 		var ids []int
 		for len(in) > 0 {
 			var input Input
-			switch next() % 8 {
+			switch next() % 9 {
 			case 0:
 				x := change.XID(next())
-				input = Opened{Snapshot: change.Snapshot{Xmin: x, Xmax: x}, Mode: ModeRow{Mode(next() % 2), next()}}
+				input = Opened{Snapshot: change.Snapshot{Xmin: x, Xmax: x}, Mode: ModeRow{Mode(next() % 2), next()}, Relayed: next()%2 == 0}
 			case 1:
 				input = notify(next(), next(), next(), next())
 			case 2:
@@ -299,6 +299,11 @@ func FuzzStep(f *testing.F) {
 				input = Expired{ID: int(next()), Snapshot: change.Snapshot{Xmin: x, Xmax: x}}
 			case 7:
 				input = then(say(Mode(next()%2), next(), next(), next()), notify(next(), next()))
+			case 8:
+				t := txn(change.XID(next()), next(), next())
+				t.Whole = next()%2 == 0
+				x := change.XID(next())
+				input = Notified{Notices: []Notice{{Txn: &t}, {Folded: &Folded{Snapshot: change.Snapshot{Xmin: x, Xmax: x}}}}}
 			}
 			_, acts := m.Step(now, input)
 			switch in := input.(type) {

@@ -16,6 +16,7 @@ import (
 //	DELETE /admin/connections/{id}/subscriptions/{id}?reason=       EndSubscription
 //	DELETE /admin/users/{id}?reason=&forGood=true                   Disconnect, all of a user's
 //	DELETE /admin/tenants/{id}?reason=&forGood=true                 Disconnect, all of a tenant's
+//	PUT    /admin/read-only                                         SetReadOnly(true); DELETE ends it
 //
 // A page of a browser of another origin can change nothing, whatever it sends along.
 func (s *Server) AdminHandler() http.Handler {
@@ -39,6 +40,8 @@ func (s *Server) AdminHandler() http.Handler {
 	r.Delete("/admin/tenants/{id}", func(w http.ResponseWriter, r *http.Request) {
 		s.disconnectBy(w, r, ConnectionFilter{Tenant: pathParam(r, "id")}, false)
 	})
+	r.Put("/admin/read-only", s.switchReadOnly(true))
+	r.Delete("/admin/read-only", s.switchReadOnly(false))
 	return r
 }
 

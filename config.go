@@ -46,6 +46,9 @@ type Config struct {
 	// ended.
 	OnDisconnect func(c *Connection)
 
+	// ReadOnly begins read-only: see Server.SetReadOnly.
+	ReadOnly bool
+
 	// Fields are fields of your own: typed subscriptions over channels of published events, and relations of tables' rows.
 	Fields []Field
 

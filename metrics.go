@@ -31,6 +31,7 @@ func metrics() []metric {
 		gauge("ready", "Whether the server can take subscriptions.", func(s Stats) float64 { return flag(s.Ready) }),
 		gauge("listening", "Whether the listener is connected to the database.", func(s Stats) float64 { return flag(s.Listening) }),
 		gauge("draining", "Whether the server is shutting down.", func(s Stats) float64 { return flag(s.Draining) }),
+		gauge("read_only", "Whether the server refuses to publish.", func(s Stats) float64 { return flag(s.ReadOnly) }),
 		gauge("busy", "Whether changes come by reading the log rather than in notifications.", func(s Stats) float64 { return flag(s.Busy) }),
 		gauge("relayed", "Whether changes come through a broker.", func(s Stats) float64 { return flag(s.Relayed) }),
 		counter("relay_sessions", "Times that this server began to read the database for all.", func(s Stats) int64 { return s.RelaySessions }),

@@ -19,6 +19,7 @@ type Stats struct {
 	Listening     bool // changes come now
 	Relayed       bool // they come through a broker; where one is configured and they do not, the server reads the change log itself
 	Draining      bool
+	ReadOnly      bool
 	Connections   int
 	Opened        int64            // sockets and event streams so far
 	Users         int              // with a connection
@@ -57,6 +58,7 @@ func (s *Server) Stats() Stats {
 		CatchingUp: h.Joining, PagesRead: h.PagesRead, RowsRead: h.RowsRead,
 		Dispatched: int64(f.Changes), Duplicates: int64(f.Duplicates), Anomalies: int64(f.Anomalies), Sweeps: int64(f.Sweeps), Busy: f.Mode == feed.Busy, Deserted: int64(f.Deserted),
 	}
+	st.ReadOnly = s.ReadOnly()
 	st.Refused = map[string]int64{}
 	st.Connections, st.Opened, st.Refused["connections"], st.Draining = s.sockets.stats()
 	s.bounds.refused(st.Refused)
@@ -118,6 +120,7 @@ type Health struct {
 	Leader    bool              `json:"leader"`         // this server says which
 	Bus       string            `json:"bus"`            // postgres, memory, or the broker's stream
 	Relayed   bool              `json:"relayed"`        // changes come through the broker
+	ReadOnly  bool              `json:"readOnly"`
 	Problems  map[string]string `json:"problems,omitempty"`
 	Sockets   int               `json:"connections"`
 	Streams   int               `json:"subscriptions"`
@@ -126,7 +129,7 @@ type Health struct {
 // Health says whether the server is fit to take clients, and why not.
 func (s *Server) Health() Health {
 	st := s.Stats()
-	h := Health{Status: "ready", Listening: st.Listening, Mode: string(ModeQuiet), Leader: st.Leader, Bus: s.cfg.Bus.String(), Relayed: st.Relayed, Sockets: st.Connections, Streams: st.Subscriptions}
+	h := Health{Status: "ready", Listening: st.Listening, Mode: string(ModeQuiet), Leader: st.Leader, ReadOnly: st.ReadOnly, Bus: s.cfg.Bus.String(), Relayed: st.Relayed, Sockets: st.Connections, Streams: st.Subscriptions}
 	if st.Busy {
 		h.Mode = string(ModeBusy)
 	}

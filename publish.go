@@ -28,8 +28,11 @@ type Event struct {
 const maxEvent = 16 << 20
 
 // Publish sends an event to all its subscribers: with Postgres as the bus, through its log, on every node. It waits
-// until the server runs or ctx ends. A nil error means that the event is on the bus.
+// until the server runs or ctx ends. A nil error means that the event is on the bus. A server that is read-only refuses, with ErrReadOnly.
 func (s *Server) Publish(ctx context.Context, e Event) error {
+	if s.ReadOnly() {
+		return fmt.Errorf("notifyql: publish: %w", ErrReadOnly)
+	}
 	c, err := e.change()
 	if err != nil {
 		return fmt.Errorf("notifyql: publish: %w", err)

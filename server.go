@@ -46,6 +46,7 @@ type Server struct {
 	ended     chan struct{} // closed when Run returns
 	ran       atomic.Bool
 	connected atomic.Bool // the listener is
+	readOnly  atomic.Bool
 
 	mu      sync.Mutex // guards machine, and holds it and the hub in one order
 	machine *feed.Machine
@@ -74,6 +75,7 @@ func New(c Config) (*Server, error) {
 		ready: make(chan struct{}), ended: make(chan struct{}),
 		work: ws.NewBudget(float64(runtime.GOMAXPROCS(0)) / 4), // the rest is for what is sent to them, and for what that takes
 	}
+	s.readOnly.Store(c.ReadOnly)
 	if s.proxies, err = newProxies(c.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("notifyql: %w", err)
 	}

@@ -24,7 +24,7 @@ func (p *program) databaseFlags(fs *flag.FlagSet, s *settings) error {
 func (p *program) migrate(ctx context.Context, args []string) error {
 	var s settings
 	fs := p.flags("migrate", "up|down|version|sql")
-	if err := p.databaseFlags(fs, &s); err != nil {
+	if err := p.register(fs, &s, "database-url", "read-only"); err != nil {
 		return err
 	}
 	login := fs.String("login", "", "with sql: a role that may then run the server and watch its tables")
@@ -41,6 +41,9 @@ func (p *program) migrate(ctx context.Context, args []string) error {
 	}
 	if s.databaseURL == "" {
 		return errNoDatabase
+	}
+	if s.readOnly && rest[0] != "version" {
+		return errReadOnly
 	}
 	switch rest[0] {
 	case "up":
@@ -107,12 +110,15 @@ func (p *program) unwatch(ctx context.Context, args []string) error {
 
 func (p *program) onTable(ctx context.Context, fs *flag.FlagSet, args []string, do func(*pgx.Conn, string) error) error {
 	var s settings
-	if err := p.databaseFlags(fs, &s); err != nil {
+	if err := p.register(fs, &s, "database-url", "read-only"); err != nil {
 		return err
 	}
 	rest, err := p.parse(fs, args, 1)
 	if err != nil {
 		return err
+	}
+	if s.readOnly {
+		return errReadOnly
 	}
 	return withConn(ctx, s.databaseURL, func(conn *pgx.Conn) error { return do(conn, rest[0]) })
 }

@@ -22,7 +22,7 @@ type settings struct {
 	origins                                                    []string
 	trusted                                                    []netip.Prefix
 	auth                                                       authSettings
-	migrate, graphiql, federation, compression                 bool
+	migrate, graphiql, federation, compression, readOnly       bool
 	drain                                                      time.Duration
 	limits                                                     notifyql.Limits
 }
@@ -74,6 +74,7 @@ func (s *settings) list() []setting {
 		{"bus", "NOTIFYQL_BUS", "postgres", "what carries changes: postgres, or memory (no database, published events only)", text(&s.bus)},
 		{"mode", "NOTIFYQL_MODE", "auto", "how changes come from Postgres: quiet, in notifications; busy, by reading the log every few milliseconds, so that writers don't wait for each other; auto, as is better at the time", text(&s.mode)},
 		{"migrate", "NOTIFYQL_MIGRATE", "false", "migrate the database first", yes(&s.migrate)},
+		{"read-only", "NOTIFYQL_READ_ONLY", "false", "publish nothing, and refuse to migrate, watch and unwatch; subscriptions go on. Operators can switch it while the server runs", yes(&s.readOnly)},
 		{"graphiql", "NOTIFYQL_GRAPHIQL", "true", "show GraphiQL to a browser that opens /graphql", yes(&s.graphiql)},
 		{"federation", "NOTIFYQL_FEDERATION", "false", "be a subgraph that a gateway can compose with others (Apollo Federation 2)", yes(&s.federation)},
 		{"compression", "NOTIFYQL_COMPRESSION", "false", "offer compression (permessage-deflate) to WebSockets: less to send, more CPU", yes(&s.compression)},
@@ -161,6 +162,10 @@ func (p *program) serverConfig(s *settings) (notifyql.Config, error) {
 	c := notifyql.Config{DatabaseURL: s.databaseURL, PoolURL: s.poolURL, Mode: notifyql.Mode(s.mode), Limits: s.limits, DrainTimeout: s.drain, Logger: log}
 	c.GraphiQL.Disabled, c.Federation, c.Compression = !s.graphiql, s.federation, s.compression
 	c.Origins, c.TrustedProxies, c.Recheck = s.origins, s.trusted, s.auth.recheck
+	c.ReadOnly = s.readOnly
+	if s.readOnly && s.migrate {
+		return c, errReadOnly
+	}
 	if err := s.checkAdmin(); err != nil {
 		return c, err
 	}
@@ -184,6 +189,9 @@ func (p *program) serverConfig(s *settings) (notifyql.Config, error) {
 	}
 	return c, nil
 }
+
+// errReadOnly is what is said where something would be written.
+var errReadOnly = errors.New("NOTIFYQL_READ_ONLY is set, so nothing is migrated, watched or published; unset it to do that")
 
 var errNoDatabase = errors.New("no database is named; set DATABASE_URL, such as postgres://user:password@localhost:5432/app")
 

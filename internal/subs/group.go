@@ -106,7 +106,12 @@ func (g *group) wakeAll() {
 // encode gives the entry's frame, of a plan that does not block. The frame is nil for what is not to be sent.
 func (g *group) encode(e *entry) []byte {
 	e.once.Do(func() {
-		e.frame = g.encodeEntries(g.hub.ctx, []*entry{e})[0]
+		if e.batch != nil {
+			e.frame = g.encodeBatch(g.hub.ctx, e.batch)
+		} else {
+			m := g.match(e.change, e.old, e.new, e.rec.before)
+			e.frame = g.plan.Encode(g.hub.ctx, &m, e.effect)
+		}
 		g.hub.encoded(e)
 	})
 	return e.frame

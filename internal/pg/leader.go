@@ -15,15 +15,14 @@ import (
 
 // The times a leader lives by.
 const (
-	candidacy      = time.Second            // between two tries to become the leader
-	relayCandidacy = 200 * time.Millisecond // the same where nothing flows without one
-	lookBusily     = 25 * time.Millisecond  // between two samples while something is written or somebody waits
-	lookIdly       = 250 * time.Millisecond // and while nothing is
-	answerTime     = 5 * time.Second        // in which the server answers, or the session is given up
-	gateTime       = 250 * time.Millisecond // for which the leader waits for the gate, or to announce
-	resignTime     = time.Second            // in which a leader that is to end says its last word
-	gatePause      = time.Second            // before it tries again, at first
-	gatePauseMax   = 30 * time.Second
+	candidacy    = time.Second            // between two tries to become the leader
+	lookBusily   = 25 * time.Millisecond  // between two samples while something is written or somebody waits
+	lookIdly     = 250 * time.Millisecond // and while nothing is
+	answerTime   = 5 * time.Second        // in which the server answers, or the session is given up
+	gateTime     = 250 * time.Millisecond // for which the leader waits for the gate, or to announce
+	resignTime   = time.Second            // in which a leader that is to end says its last word
+	gatePause    = time.Second            // before it tries again, at first
+	gatePauseMax = 30 * time.Second
 )
 
 // leader is a node's part in saying which mode the stream is in. The nodes queue for the leader's place; who has it holds the gate
@@ -36,9 +35,9 @@ type leader struct {
 	mode   Mode          // where the database leaves it open
 	seen   *atomic.Int64 // transactions that reached this node
 
-	candidacy time.Duration               // between two tries
-	may       func(context.Context) error // if not nil, waits until this node may lead
-	reign     func(context.Context)       // if not nil, is run while it leads; when it returns, the node leads no more
+	early chan struct{}               // a value: the next try is now
+	may   func(context.Context) error // if not nil, waits until this node may lead
+	reign func(context.Context)       // if not nil, is run while it leads; when it returns, the node leads no more
 }
 
 // run returns when ctx is done.
@@ -160,7 +159,14 @@ func (t *term) await(ctx context.Context) error {
 			err = fmt.Errorf("session %d (%q), which is no server of ours, holds the lock of the leader's place: the stream stays busy until it ends", pid, name)
 		}
 		t.state.problem("leader", err)
-		if !pause(ctx, t.candidacy) {
+		timer := time.NewTimer(candidacy)
+		select {
+		case <-timer.C:
+		case <-t.early:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}

@@ -103,6 +103,14 @@ func (s *Source) Lead(ctx context.Context, may func(context.Context) error, reig
 	s.leader.run(ctx)
 }
 
+// Try lets a candidate try at once: the leader seems to be gone.
+func (s *Source) Try() {
+	select {
+	case s.leader.early <- struct{}{}:
+	default:
+	}
+}
+
 // Reading is a leader's reading of the database for a machine of its own, of which all nodes get what comes out. Its life is one
 // call of Run.
 type Reading struct {

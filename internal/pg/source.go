@@ -111,11 +111,10 @@ func New(cfg Config) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{config: cfg, pool: pool, state: newState(cfg.Log)}
-	s.leader = &leader{config: leaderConf, state: s.state, mode: cfg.Mode, seen: &s.seen, candidacy: candidacy}
+	s.leader = &leader{config: leaderConf, state: s.state, mode: cfg.Mode, seen: &s.seen, early: make(chan struct{}, 1)}
 	s.drive = newDrive(pool, s.state, &s.seen, cfg.Beat)
 	if cfg.Relayed {
 		s.drive.sweeper.otherEra = cfg.OnEra
-		s.leader.candidacy = relayCandidacy
 	} else {
 		s.drive.listener = &listener{config: listenerConf, state: s.state}
 		s.drive.beats.Store(true)

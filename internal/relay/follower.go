@@ -78,21 +78,27 @@ func (f *follower) read(ctx context.Context) error {
 	f.reachable.set(true)
 	batches, taken, ended := make(chan [][]byte), make(chan struct{}), make(chan error, 1)
 	go func() { ended <- pump(ctx, r, batches, taken) }()
-	silent := time.NewTimer(silence)
+	heard, silent := time.Now(), time.NewTimer(suspicion)
 	defer silent.Stop()
 	for {
 		select {
 		case batch := <-batches:
 			for _, record := range batch {
 				if f.record(ctx, record) {
-					silent.Reset(silence)
+					heard = time.Now()
+					silent.Reset(suspicion)
 				}
 			}
 			taken <- struct{}{}
 		case <-silent.C:
+			f.source.Try()
+			if time.Since(heard) < silence {
+				silent.Reset(suspicion / 4)
+				break
+			}
 			f.problem(fmt.Errorf("nothing has come over %s for %v; changes are read from the database until something does", f.config.Stream, silence))
 			f.lose()
-			silent.Reset(silence)
+			silent.Reset(silence / 2)
 		case <-f.eras:
 			f.reenter(ctx)
 		case err := <-ended:
@@ -148,6 +154,7 @@ func (f *follower) record(ctx context.Context, raw []byte) bool {
 		f.config.OnSettled()
 	}
 	if in.ended {
+		f.source.Try()
 		f.lose()
 	}
 	if in.catalog {

@@ -20,8 +20,9 @@ import (
 
 // The times that the two ends go by.
 const (
-	keepAlive       = 250 * time.Millisecond // between records at most
-	silence         = time.Second            // after which a session is given up
+	keepAlive       = 100 * time.Millisecond // between records at most
+	suspicion       = 250 * time.Millisecond // without a record, after which another leader is sought
+	silence         = time.Second            // after which the session is given up
 	openTimeout     = 5 * time.Second
 	appendTimeout   = 2 * time.Second
 	farewellTimeout = 200 * time.Millisecond

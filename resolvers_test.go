@@ -185,7 +185,7 @@ func TestAResolverHarmsItsOwnSubscribersOnly(t *testing.T) {
 			harmed := map[string]string{
 				"fail":  `"message":"no","locations":[{"line":1,"column":16}],"path":["did"],"extensions":{"code":"MINE"}`,
 				"panic": `"message":"internal error","locations":[{"line":1,"column":16}],"path":["did"],"extensions":{"code":"RESOLVER_FAILED"}`,
-				"huge":  `bytes, more than 1048576","locations":[{"line":1,"column":16}],"path":["did"],"extensions":{"code":"LIMIT_EXCEEDED"}`,
+				"huge":  `bytes, more than 1048576","locations":[{"line":1,"column":16}],"path":["did"],"extensions":{"code":"LIMIT_EXCEEDED","limit":"resolverBytes","max":1048576}`,
 				"deaf":  `"message":"the resolver `,
 			}
 			ask := func(mode string, n int) *listening {

@@ -168,7 +168,7 @@ func (l *lookup) fill(out []any) {
 	condition, err := l.condition()
 	if err != nil {
 		l.schema.log().Info("rows that a gateway asked for are refused", "table", l.table.info.Name, "error", err)
-		l.missing(out, &codedError{codeForbidden, "the rows of " + l.table.name + " are not allowed"})
+		l.missing(out, &codedError{code: codeForbidden, message: "the rows of " + l.table.name + " are not allowed"})
 		return
 	}
 	q.Where, q.Args = condition.SQL(nil)
@@ -176,7 +176,7 @@ func (l *lookup) fill(out []any) {
 	found, err := l.schema.options.Rows(l.ctx, q)
 	if err != nil {
 		l.schema.log().Warn("rows that a gateway asked for could not be read", "table", l.table.info.Name, "error", err)
-		l.missing(out, &codedError{codeInternal, "the rows of " + l.table.name + " cannot be read now"})
+		l.missing(out, &codedError{code: codeInternal, message: "the rows of " + l.table.name + " cannot be read now"})
 		return
 	}
 	lost := false
@@ -188,7 +188,7 @@ func (l *lookup) fill(out []any) {
 		}
 	}
 	if lost {
-		l.missing(out, &codedError{codeUnserial, "a row of " + l.table.name + " cannot be converted to JSON, or does not fit the schema"})
+		l.missing(out, &codedError{code: codeUnserial, message: "a row of " + l.table.name + " cannot be converted to JSON, or does not fit the schema"})
 	}
 }
 

@@ -105,7 +105,11 @@ func (l errorList) json() []byte {
 }
 
 // codedError is an error of a value, with its code.
-type codedError struct{ code, message string }
+type codedError struct {
+	code, message string
+	limit         string // not empty: which limit it goes beyond
+	max           int
+}
 
 func (e *codedError) Error() string { return e.message }
 

@@ -112,7 +112,7 @@ func (e *extension) given(t *table, row *change.Row) (data []byte, err error) {
 		c := &t.columns[i]
 		raw, ok := c.filter.Raw(row)
 		if !ok {
-			return nil, &codedError{codeValue, "the row lacks a column that the field needs"}
+			return nil, &codedError{code: codeValue, message: "the row lacks a column that the field needs"}
 		}
 		if k > 0 {
 			data = append(data, ',')

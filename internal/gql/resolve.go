@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"runtime/debug"
 	"sync"
@@ -28,6 +29,22 @@ const (
 type calls struct {
 	turns chan struct{} // one for each call under way, for the first fifth of its time
 	alive chan struct{} // one for each call that has not returned
+
+	mu     sync.Mutex // guards when a panic was logged last, and how many have not been since
+	said   time.Time
+	unsaid int
+}
+
+// panicked logs a panic, once a second: each event may bring one.
+func (c *calls) panicked(log *slog.Logger, field string, p any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.said) >= time.Second {
+		log.Error("a resolver panicked", "field", field, "panic", fmt.Sprint(p), "unlogged", c.unsaid, "stack", string(debug.Stack()))
+		c.said, c.unsaid = now, 0
+		return
+	}
+	c.unsaid++
 }
 
 func newCalls() *calls {
@@ -155,7 +172,7 @@ func (c *custom) call(ctx context.Context, es []*Event) (out []answer) {
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			c.log.Error("a resolver panicked", "field", c.name, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			c.calls.panicked(c.log, c.name, r)
 			all(errInternal)
 		}
 	}()
@@ -183,9 +200,9 @@ func (c *custom) call(ctx context.Context, es []*Event) (out []answer) {
 		case err != nil:
 			err = fmt.Errorf("the resolver's value is no JSON: %w", err)
 		case len(data) > c.limits.ResolverBytes:
-			err = tooLarge("the resolver's value has %d bytes, more than %d", len(data), c.limits.ResolverBytes)
+			err = tooLarge(c.limits.ResolverBytes, "the resolver's value has %d bytes, more than %d", len(data), c.limits.ResolverBytes)
 		case len(data) > left:
-			err = tooLarge("the resolver's values have more than %d bytes", perFrame*c.limits.ResolverBytes)
+			err = tooLarge(c.limits.ResolverBytes, "the resolver's values have more than %d bytes", perFrame*c.limits.ResolverBytes)
 		default:
 			left -= len(data)
 			out[i].value = data
@@ -206,8 +223,8 @@ func (c *custom) values(ctx context.Context, es []*Event) ([]any, error) {
 // resolves reports whether values come from a resolver.
 func (f *Field) resolves() bool { return f.Resolve != nil || f.ResolveBatch != nil }
 
-func tooLarge(format string, args ...any) error {
-	return &codedError{codeLimit, fmt.Sprintf(format, args...)}
+func tooLarge(max int, format string, args ...any) error {
+	return &codedError{code: codeLimit, message: fmt.Sprintf(format, args...), limit: "resolverBytes", max: max}
 }
 
 // event is an event for the resolver, to keep: it may outlive the call.
@@ -246,16 +263,24 @@ const (
 	maxMessage   = 4 << 10
 )
 
+// failWith tells of an error, which may have a code of its own.
+func (w *writer) failWith(code string, s *selection, err error) {
+	n := len(w.errs)
+	var coded *codedError
+	if errors.As(err, &coded) {
+		code = coded.code
+	}
+	w.fail(code, s, "%s", shortened(err.Error()))
+	if coded != nil && coded.limit != "" && n < len(w.errs) {
+		w.errs[n].extensions = map[string]any{"limit": coded.limit, "max": coded.max}
+	}
+}
+
 // failResolver tells of a resolver's error at the writer's path.
 func (w *writer) failResolver(s *selection, err error) {
 	var told Told
 	if !errors.As(err, &told) {
-		code := codeResolver
-		var coded *codedError
-		if errors.As(err, &coded) {
-			code = coded.code
-		}
-		w.fail(code, s, "%s", shortened(err.Error()))
+		w.failWith(codeResolver, s, err)
 		return
 	}
 	var list []gqlError

@@ -144,6 +144,29 @@ func TestHangingCallsAreBounded(t *testing.T) {
 	})
 }
 
+// However many calls of others hang, a call waits for a part of its time only.
+func TestHangingCallsLetOthersThrough(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		c := newCalls()
+		for range turns {
+			go c.do(t.Context(), time.Minute, new(stuck), func(context.Context) []answer { //nolint:errcheck // it hangs
+				<-free
+				return nil
+			})
+		}
+		synctest.Wait()
+		since := time.Now()
+		_, err := c.do(t.Context(), time.Minute, new(stuck), func(context.Context) []answer { return []answer{{}} })
+		if d := time.Since(since); err != nil || d != time.Minute/5 {
+			t.Errorf("after %v: %v", d, err)
+		}
+		close(free)
+		synctest.Wait()
+	})
+}
+
 // One call serves many events, each with its own value or error.
 func TestResolveBatch(t *testing.T) {
 	t.Parallel()
@@ -206,7 +229,7 @@ func TestResolversGiveTooMuch(t *testing.T) {
 		return map[string]any{"v": strings.Repeat("x", n)}, nil
 	}}))
 	p := plan(t, s, `subscription { echo { v } }`, "", tenantA)
-	limit := `{"errors":[{"message":"the resolver's value has 10485768 bytes, more than 1048576","locations":[{"line":1,"column":16}],"path":["echo"],"extensions":{"code":"LIMIT_EXCEEDED"}}],"data":{"echo":null}}`
+	limit := `{"errors":[{"message":"the resolver's value has 10485768 bytes, more than 1048576","locations":[{"line":1,"column":16}],"path":["echo"],"extensions":{"code":"LIMIT_EXCEEDED","limit":"resolverBytes","max":1048576}}],"data":{"echo":null}}`
 	if got := told(p, "10")[0]; got != limit {
 		t.Errorf("got %.300s", got)
 	}

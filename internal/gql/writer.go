@@ -54,7 +54,7 @@ func (w *writer) value(s *selection, t *ast.Type, v any) bool {
 	start := len(w.buf)
 	ok := v != nil
 	if w.max > 0 && start > w.max {
-		w.fail(codeLimit, s, "The result has more than %d bytes.", w.max)
+		w.failWith(codeLimit, s, &codedError{code: codeLimit, message: fmt.Sprintf("The result has more than %d bytes.", w.max), limit: "resolverBytes", max: w.max / perFrame})
 		ok = false
 	} else if err, failed := v.(error); failed {
 		w.fail(codeOf(err), s, "%s.", err)

@@ -63,7 +63,26 @@ func (p *told) Encode(ctx context.Context, m *Match, e Effect) []byte {
 	return m.Before.AppendBehind(fmt.Appendf(nil, "c %d ", m.Change.Seq), m.Change)
 }
 
-func (p *told) EncodeBatch(_ context.Context, ms []Matched, complete bool) []byte {
+// Together implements Resolving: one call of the resolver of every other plan that has one serves three changes.
+func (p *told) Together() int { return 1 + 2*(p.every%2) }
+
+func (p *told) EncodeAll(ctx context.Context, ms []Matched) [][]byte {
+	if p.blocks && (len(ms) > p.Together() || p.p.l.enter(ctx, "encode") != nil) {
+		return make([][]byte, len(ms)) // of those that are too many nothing is told, which is found
+	}
+	frames := make([][]byte, len(ms))
+	quick := *p
+	quick.blocks = false
+	for i := range ms {
+		frames[i] = quick.Encode(ctx, &ms[i].Match, ms[i].Effect)
+	}
+	return frames
+}
+
+func (p *told) EncodeBatch(ctx context.Context, ms []Matched, complete bool) []byte {
+	if p.blocks && len(ms) > 0 && p.p.l.enter(ctx, "encode") != nil {
+		return nil
+	}
 	var b []byte
 	switch {
 	case len(ms) == 0:

@@ -39,6 +39,14 @@ func (p *simPlan) Encode(_ context.Context, m *Match, e Effect) []byte {
 	return m.Before.AppendBehind(fmt.Appendf(nil, "c %s ", id(m.Change)), m.Change)
 }
 
+// EncodeAll implements Resolving.
+func (p *simPlan) EncodeAll(ctx context.Context, ms []Matched) (frames [][]byte) {
+	for i := range ms {
+		frames = append(frames, p.Encode(ctx, &ms[i].Match, ms[i].Effect))
+	}
+	return frames
+}
+
 func (p *simPlan) EncodeBatch(_ context.Context, ms []Matched, complete bool) []byte {
 	if len(ms) == 0 {
 		return fmt.Appendf(nil, "b %v -", complete)

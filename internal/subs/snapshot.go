@@ -154,7 +154,7 @@ func (s *snapshot) read(ctx context.Context) (change.Cursor, error) {
 	h := s.g.hub
 	wait := 50 * time.Millisecond
 	for {
-		at, err := h.o.History.Rows(ctx, s.query, s.g.pageRows(), func(cs []change.Change) error { return s.add(ctx, cs) })
+		at, err := h.o.History.Rows(ctx, s.query, h.o.PageRows, func(cs []change.Change) error { return s.add(ctx, cs) })
 		switch {
 		case err == nil, errors.Is(err, change.ErrUnreadable), errors.Is(err, ErrTooManyRows), ctx.Err() != nil:
 			return at, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -283,5 +284,88 @@ func TestResolversEndWithTheirSubscribers(t *testing.T) {
 	}
 	if err := <-ran; err != nil {
 		t.Error(err)
+	}
+}
+
+// Relations of rows that are visible through another table: of those that a member gains and loses they are read together, too.
+func TestRelationsOfMembersRows(t *testing.T) {
+	t.Parallel()
+	for _, field := range []string{"docsChanged", "docsBatch"} {
+		t.Run(field, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			db.Exec(t, memberTables)
+			db.Exec(t, `insert into docs select g, g % 2 + 1, 'a' from generate_series(1, 60) g`)
+			var mu sync.Mutex
+			var asked []int
+			srv := run(t, notifyql.Config{DatabaseURL: db.URL, Fields: []notifyql.Field{{
+				SDL:   `extend type Docs { twice: Int! }`,
+				Needs: []string{"id"}, SameForAll: true,
+				ResolveBatch: func(_ context.Context, rows []*notifyql.FieldEvent) ([]any, error) {
+					mu.Lock()
+					defer mu.Unlock()
+					asked = append(asked, len(rows))
+					out := make([]any, len(rows))
+					for i, r := range rows {
+						var row struct{ ID int }
+						if err := json.Unmarshal(r.Data, &row); err != nil {
+							return nil, err
+						}
+						out[i] = 2 * row.ID
+					}
+					return out, nil
+				},
+			}}})
+			query := `{ kind new { id twice } old { id twice } }`
+			if field == "docsBatch" {
+				query = `{ changes ` + query + ` complete }`
+			}
+			u := listen(t, srv, `subscription { `+field+query+` }`, notifyql.Identity{UserID: "u", Tenants: []string{"a"}})
+			// all waits until all rows have come, gone or changed in the image that is named.
+			all := func(image string) {
+				t.Helper()
+				var text strings.Builder
+				for id := 2; id <= 60; id += 2 {
+					for want := fmt.Sprintf(`%q:{"id":%d,"twice":%d}`, image, id, 2*id); !strings.Contains(text.String(), want); {
+						if got := u.next(); strings.Contains(got, "errors") {
+							t.Fatal(got)
+						} else {
+							text.WriteString(got)
+						}
+					}
+				}
+			}
+			db.Exec(t, `insert into members values (1, 1, 'u', 'a')`)
+			all("new")
+			db.Exec(t, `update docs set v = v + 1`)
+			all("old")
+			db.Exec(t, `delete from members`)
+			all("old")
+			mu.Lock()
+			defer mu.Unlock()
+			if n := len(asked); n < 3 || n > 3+30 || asked[0] != 30 || asked[n-1] != 30 {
+				t.Errorf("asked for %v rows", asked)
+			}
+		})
+	}
+}
+
+// A value of 10 MB is sent, where that is allowed.
+func TestALargeValue(t *testing.T) {
+	t.Parallel()
+	srv := run(t, notifyql.Config{
+		Bus:    notifyql.MemoryBus(),
+		Limits: notifyql.Limits{ResolverBytes: 11 << 20},
+		Fields: []notifyql.Field{{
+			SDL:     `extend type Subscription { large: String }`,
+			Resolve: func(context.Context, *notifyql.FieldEvent) (any, error) { return strings.Repeat("x", 10<<20), nil },
+		}},
+	})
+	l := listen(t, srv, `subscription { large }`, of("a"))
+	if err := srv.Publish(t.Context(), notifyql.Event{Channel: "large", Shared: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.next(); len(got) != 10<<20+len(`{"data":{"large":""}}`) {
+		t.Errorf("got %d bytes, %.300s", len(got), got)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/notifyql/notifyql/internal/change"
@@ -97,6 +98,70 @@ func FuzzEntities(f *testing.F) {
 		}, tenantA)
 		if json.Valid([]byte(row)) && !json.Valid(out) || bytes.Contains(out, []byte(`"internal error"`)) {
 			t.Fatalf("failed: %s", out)
+		}
+	})
+}
+
+// FuzzFieldSDL holds that no SDL of a custom field makes anything panic, and that what is wrong with it is said with its place.
+func FuzzFieldSDL(f *testing.F) {
+	for _, sdl := range []string{
+		price().SDL, echo(Field{}).SDL, `extend type Orders { buyer(short: Boolean = false): Buyer } type Buyer { id: Int! old: String @deprecated }`,
+		`extend type Subscription { a(after: Cursor, in: [In!] = [{b: 1}]): [U] } union U = A | B type A { a: Int } type B implements N { b: N } interface N { b: N } input In { b: Int = 2 }`,
+		`extend type Orders { a: Int } extend schema { query: Orders }`, `type Orders { a: Orders }`, `extend type SalesOrderLines { line: Int }`,
+		`"""d""" directive @x(a: Int) repeatable on OBJECT scalar S @specifiedBy(url: "x")`, `extend type Subscription { __a: Int`, `extend type OrdersWhere { a: Int }`,
+	} {
+		f.Add(sdl)
+	}
+	f.Fuzz(func(t *testing.T, sdl string) {
+		if len(sdl) > 1000 {
+			return
+		}
+		resolve := func(context.Context, *Event) (any, error) { return json.RawMessage(`{"a":[1]}`), nil }
+		s, _, err := Build(shop(), []Field{{SDL: sdl, Needs: []string{"id"}, Resolve: resolve}})
+		if err != nil {
+			s, _, err = Build(shop(), []Field{{SDL: sdl, Resolve: resolve}})
+		}
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "custom field") && !strings.HasPrefix(err.Error(), "schema: ") {
+				t.Errorf("%v", err)
+			}
+			return
+		}
+		if out := s.Execute(context.Background(), Request{Query: introspect}, nil); !json.Valid(out) {
+			t.Errorf("%s", out)
+		}
+	})
+}
+
+// FuzzResolved holds that whatever a resolver gives, as a value or as its errors, a result is JSON.
+func FuzzResolved(f *testing.F) {
+	for _, seed := range []string{
+		`{"v":"x","list":[1,null],"sure":2}`, `{"v":{},"list":{},"sure":null}`, `{"v":1e400,"list":[1.5,"2",true],"sure":"\ud800"}`, `[{"message":"m","path":["a",1],"extensions":{"code":null}}]`,
+		`null`, `[]`, `{"v":"x","v":"y"}`, `{"message":1}`, `[{"message":"` + "\xff" + `"}]`, `{`,
+	} {
+		f.Add([]byte(seed), true)
+		f.Add([]byte(seed), false)
+	}
+	var value []byte
+	var fails bool
+	resolve := func(context.Context, *Event) (any, error) {
+		if fails {
+			return nil, Told(value)
+		}
+		return json.RawMessage(value), nil
+	}
+	s := build(f, echo(Field{Resolve: resolve}), Field{SDL: `extend type Orders { echo: Echo }`, Needs: []string{"payload"}, Resolve: resolve})
+	f.Fuzz(func(t *testing.T, v []byte, told bool) {
+		value, fails = v, told
+		for _, query := range []string{`subscription { echo { v list sure } }`, `subscription { ordersChanged { new { echo { __typename sure v } } } }`} {
+			p := plan(t, s, query, "", tenantA)
+			m := &subs.Match{Change: &change.Change{Op: change.Event, Topic: p.Topics()[0], Tenant: "a", New: []byte(orderNew)}, New: new(change.Row)}
+			if err := m.New.Parse(m.Change.New); err != nil {
+				t.Fatal(err)
+			}
+			if out := p.Encode(context.Background(), m, subs.Enters); !json.Valid(out) || !bytes.Contains(out, []byte(`"data":`)) {
+				t.Errorf("%s", out)
+			}
 		}
 	})
 }

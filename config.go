@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/notifyql/notifyql/internal/pg"
 )
 
@@ -78,6 +80,10 @@ type Config struct {
 
 	// DrainTimeout is how long Run waits for sockets to close after its context ended. Default 10 s.
 	DrainTimeout time.Duration
+
+	// TracerProvider gets spans of what happens to subscriptions and transactions, as docs/operations.md lists them. Nil: nothing is
+	// traced, and nothing is paid for it.
+	TracerProvider trace.TracerProvider
 
 	// Logger gets the server's log. Nil: slog.Default. Secrets are taken out of what is logged.
 	Logger *slog.Logger

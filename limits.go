@@ -164,20 +164,27 @@ func (b *bounds) buckets() int {
 func (s *Server) begin(ctx context.Context, op ws.Operation, c *Connection, p *party, wake func()) ws.Stream {
 	r := gql.Request{Query: op.Query, OperationName: op.OperationName, Variables: op.Variables, Extensions: op.Extensions}
 	if kind, refused := s.schema.Load().OperationKind(r, &c.Identity); refused != nil {
+		s.tracer.begins(ctx, op).over(errRefused)
 		return &ended{errors: refused}
 	} else if kind != ast.Subscription {
-		return s.start(ctx, op, c, wake)
+		return s.start(ctx, op, c, wake, nil)
 	}
+	b := s.tracer.begins(ctx, op)
 	if no := s.bounds.subscribe(p); no != nil {
+		b.over(errRefused)
 		return &ended{errors: no.GraphQL(), exceeded: no}
 	}
 	st := counted{bounds: s.bounds, party: p}
 	defer func() {
 		if st.Stream == nil { // start panicked
+			b.over(errRefused)
 			s.bounds.unsubscribe(p)
 		}
 	}()
-	st.Stream = s.start(ctx, op, c, wake)
+	st.Stream = s.start(ctx, op, c, wake, b)
+	if e, ok := st.Stream.(*ended); ok {
+		b.over(e.failed())
+	}
 	return &st
 }
 
@@ -202,6 +209,14 @@ func (c *counted) Next(dst [][]byte, limit int) ([][]byte, error) {
 		return dst, e
 	}
 	return c.Stream.Next(dst, limit)
+}
+
+// Taken implements ws.Traced.
+func (c *counted) Taken() func(error) {
+	if st, ok := c.Stream.(ws.Traced); ok {
+		return st.Taken()
+	}
+	return nil
 }
 
 // EventID implements sse.Identified.

@@ -40,6 +40,7 @@ type Server struct {
 	proxies  proxies
 	roster   roster
 	events   *sse.Handler
+	tracer   *tracer // nil: nothing is traced
 
 	ready     chan struct{} // closed once changes flow and there is a schema
 	readyOnce sync.Once
@@ -79,6 +80,7 @@ func New(c Config) (*Server, error) {
 	if s.proxies, err = newProxies(c.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("notifyql: %w", err)
 	}
+	s.tracer = newTracer(c.TracerProvider)
 	s.log = slog.New(s.problems.Handler(c.Logger.Handler()))
 	s.sockets.init(c.Limits.Connections)
 	s.events = s.newEvents()
@@ -103,9 +105,16 @@ func New(c Config) (*Server, error) {
 			s.source = relayed{database{db}, s.relay}
 		}
 	}
-	s.hub = subs.New(subs.Options{
+	options := subs.Options{
 		TailBytes: c.Limits.TailBytes, SnapshotRows: int64(c.Limits.InitialRows), History: history, Join: s.join, Logger: s.log,
-	})
+	}
+	if s.tracer != nil {
+		options.Trace = s.tracer.pass
+		if history != nil {
+			options.History = tracedHistory{history, s.tracer}
+		}
+	}
+	s.hub = subs.New(options)
 	s.fields.all = gqlFields(c.Fields)
 	// Fields that don't fit are found now, not when the database answers.
 	schema, _, err := s.buildSchema(catalog.Catalog{})
@@ -186,12 +195,14 @@ func (s *Server) awaitReady(ctx context.Context) error {
 func (s *Server) emit(in feed.Input) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.tracer.receive()
 	txns, actions := s.machine.Step(time.Now(), in)
 	if missed(in) { // by who is subscribed now
 		s.hub.Recheck(func(subs.Plan) error { return change.ErrDropped })
 	}
 	s.hub.Dispatch(txns, s.machine.Place())
 	s.settle()
+	s.tracer.dispatched()
 	for _, a := range actions {
 		if a, ok := a.(feed.Joined); ok {
 			s.hub.Joined(a.Ticket, a.At)
@@ -274,6 +285,7 @@ func (s *Server) settled() {
 	defer s.mu.Unlock()
 	if s.machine.Stats().State == feed.Listening {
 		s.hub.Settle()
+		s.tracer.dispatched()
 	}
 }
 

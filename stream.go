@@ -119,6 +119,11 @@ func (st *Stream) Next(ctx context.Context) ([]byte, error) {
 func (st *Stream) fill() {
 	var err error
 	st.ready, err = st.inner.Next(st.ready[:0], 64)
+	if traced, ok := st.inner.(ws.Traced); ok && len(st.ready) > 0 {
+		if written := traced.Taken(); written != nil {
+			written(nil) // the program has it
+		}
+	}
 	var refused *ws.OperationError
 	if errors.As(err, &refused) {
 		err = &RequestError{Errors: refused.Errors}

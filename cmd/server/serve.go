@@ -35,6 +35,11 @@ func (p *program) serve(ctx context.Context, args []string) error {
 			return err
 		}
 	}
+	sendTraces, err := p.trace(ctx, &s, &c)
+	if err != nil {
+		return err
+	}
+	defer sendTraces()
 	srv, err := notifyql.New(c)
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 type settings struct {
 	databaseURL, poolURL, addr, bus, mode, logLevel, logFormat string
 	tlsCert, tlsKey                                            string // files
+	traces                                                     string
 	adminAddr, adminToken                                      string
 	origins                                                    []string
 	trusted                                                    []netip.Prefix
@@ -98,6 +99,7 @@ func (s *settings) list() []setting {
 		{"idle-timeout", "NOTIFYQL_IDLE_TIMEOUT", "", "how long a socket may be without a subscription (default: for ever)", span(&l.IdleTimeout)},
 		{"tail-bytes", "NOTIFYQL_TAIL_BYTES", "64MB", "transactions kept in memory for subscribers", size(&l.TailBytes)},
 		{"max-initial-rows", "NOTIFYQL_MAX_INITIAL_ROWS", "1000000", "rows that a subscription may begin with", count(&l.InitialRows)},
+		{"traces", "NOTIFYQL_TRACES", "", "where traces go: an OTLP collector's address over HTTP, such as http://localhost:4318; OTEL_EXPORTER_OTLP_ENDPOINT and the other variables of OpenTelemetry count too (default: nowhere)", text(&s.traces)},
 		{"log-level", "NOTIFYQL_LOG_LEVEL", "info", "debug, info, warn or error", text(&s.logLevel)},
 		{"log-format", "NOTIFYQL_LOG_FORMAT", "text", "text or json", text(&s.logFormat)},
 	}

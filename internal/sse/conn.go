@@ -34,6 +34,8 @@ type conn struct {
 	cancel context.CancelFunc
 	over   context.Context // done when the session is over
 
+	traced []func(error) // of who serves it: see ws.Traced
+
 	mu       sync.Mutex
 	state    state
 	ops      map[string]*operation
@@ -156,6 +158,14 @@ func (c *conn) peek(s ws.Stream) (ws.Stream, *ws.OperationError) {
 	return &peeked{s, results, err}, nil
 }
 
+// Taken implements ws.Traced.
+func (p *peeked) Taken() func(error) {
+	if s, ok := p.Stream.(ws.Traced); ok {
+		return s.Taken()
+	}
+	return nil
+}
+
 // EventID implements Identified.
 func (p *peeked) EventID(result []byte) string {
 	if s, ok := p.Stream.(Identified); ok {
@@ -256,6 +266,11 @@ func (c *conn) gather(b []byte) (events []byte, over bool) {
 			op.stream.Close()
 			continue
 		}
+		if traced, ok := op.stream.(ws.Traced); ok && len(results) > 0 {
+			if written := traced.Taken(); written != nil {
+				c.traced = append(c.traced, written)
+			}
+		}
 		identified, _ := op.stream.(Identified)
 		for _, r := range results {
 			if identified != nil && !c.single {
@@ -270,6 +285,14 @@ func (c *conn) gather(b []byte) (events []byte, over bool) {
 		}
 	}
 	return b, over
+}
+
+// told tells those who want to know it that what they gave was written.
+func (c *conn) told(err error) {
+	for _, written := range c.traced {
+		written(err)
+	}
+	c.traced = nil
 }
 
 // comesBack reports whether the client of a session that is over is to come back: then its operations must not end.

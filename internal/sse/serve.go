@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -57,6 +58,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, c *conn) {
 	}
 }
 
+var errNotWritten = errors.New("not written")
+
 // writeReady writes until nothing is ready, and says whether to go on. A server that goes down stops at once: an
 // operation must not end because of it.
 func (h *Handler) writeReady(c *conn, write func([]byte) bool) bool {
@@ -71,12 +74,17 @@ func (h *Handler) writeReady(c *conn, write func([]byte) bool) bool {
 			*buf = events
 		}
 		if h.o.Context.Err() != nil {
+			c.told(errNotWritten)
 			return false
 		}
 		if len(events) == 0 {
 			return true
 		}
-		if !write(events) || over {
+		if !write(events) {
+			c.told(errNotWritten)
+			return false
+		}
+		if c.told(nil); over {
 			return false
 		}
 	}

@@ -62,7 +62,7 @@ func (g *group) hold(b *batch) {
 // send puts the open batch into its group's list, as a record of its own in the tail. h.mu is held.
 func (h *Hub) send(g *group, b *batch) {
 	last := b.entries[len(b.entries)-1]
-	rec := &record{size: b.size, before: last.rec.before, call: last.rec.call}
+	rec := &record{size: b.size, before: last.rec.before, call: last.rec.call, trace: last.rec.trace}
 	h.add(rec, g, &entry{rec: rec, change: last.change, size: b.size, batch: b})
 	g.hold(nil)
 	h.remember(rec)

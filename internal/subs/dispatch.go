@@ -222,6 +222,9 @@ func (h *Hub) add(rec *record, g *group, e *entry) {
 	if n := len(rec.groups); n == 0 || rec.groups[n-1] != g {
 		rec.groups = append(rec.groups, g)
 	}
+	if h.o.Trace != nil && len(rec.groups) == 1 && rec.trace == nil && e.change != nil { // whoever sees the entry sees this too
+		rec.trace = h.o.Trace(e.change)
+	}
 	rec.size += entryBytes
 	g.mu.Lock()
 	g.entries.push(e)

@@ -25,6 +25,10 @@ type Options struct {
 	SnapshotRows  int64            // that a subscription may begin with; default 1,000,000
 	Snapshots     int              // reads of such rows at once, and of how rows stood at a place; default 3
 	Logger        *slog.Logger     // nil: slog.Default
+
+	// Trace is asked about a transaction that a reader is to get, with its first change that matched, before the reader can have it.
+	// What it returns, if not nil, is what Reader.Trace returns to those who have taken something of the transaction. Nil: nothing is traced.
+	Trace func(*change.Change) any
 }
 
 func (o Options) withDefaults() Options {
@@ -117,6 +121,7 @@ type record struct {
 	size   int64
 	groups []*group
 	gone   bool // out of the tail
+	trace  any  // see Options.Trace
 }
 
 // New returns a Hub. Close it.

@@ -19,6 +19,21 @@ func (r *Reader) Progress() Progress {
 	return p
 }
 
+// Trace returns what Options.Trace gave for the last of what was taken since it was called last: nil, mostly. It is for who calls Next.
+func (r *Reader) Trace() any {
+	t := r.trace
+	r.trace = nil
+	return t
+}
+
+// Trace is that of the present reader.
+func (s *Sequence) Trace() any {
+	if s.reader == nil {
+		return nil
+	}
+	return s.reader.Trace()
+}
+
 // take notes for Progress where the reader is: behind so many entries and one, or, if it is not live, nowhere.
 func (r *Reader) take() {
 	if r.phase == live {

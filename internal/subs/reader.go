@@ -44,6 +44,7 @@ type Reader struct {
 	after *change.Change // in stub: where page begins
 	begun bool
 	count int // pages of stub that were read
+	trace any // see Trace
 }
 
 type phase byte
@@ -141,6 +142,9 @@ func (r *Reader) nextLive(dst [][]byte, limit int) ([][]byte, error) {
 			}
 			if frame != nil {
 				dst = append(dst, frame)
+				if e.rec.trace != nil {
+					r.trace = e.rec.trace
+				}
 			}
 			r.pos++
 			r.at, r.in, r.call = e.rec.before, e.change, e.rec.call

@@ -82,6 +82,13 @@ type Stream interface {
 	Close()
 }
 
+// Traced is a Stream that wants to know when some of its results are written.
+type Traced interface {
+	// Taken is called after each Next that gave results, by who called it. The function that it returns, if not nil, is called once
+	// they have been written, with the error if they could not be.
+	Taken() (written func(error))
+}
+
 // OperationError ends an operation with the protocol's error message.
 type OperationError struct {
 	Errors   []byte          // a JSON array of GraphQL errors

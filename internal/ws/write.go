@@ -129,6 +129,11 @@ func (c *conn) pull(s *subscription, b *batch) error {
 		c.queue(s)
 	}
 	c.mu.Unlock()
+	if traced, ok := s.stream.(Traced); ok && len(results) > 0 {
+		if written := traced.Taken(); written != nil {
+			defer func() { b.traced = append(b.traced, written) }() // with the last of them
+		}
+	}
 	if over || ended {
 		s.stream.Close()
 	}
@@ -189,6 +194,7 @@ func (c *conn) flush(b *batch) error {
 	c.watch.writeStarts(allowed)
 	err := c.socket.Write(c.background, b.messages()...)
 	c.watch.writeEnds()
+	b.told(err)
 	b.empty()
 	return err
 }
@@ -206,6 +212,7 @@ type batch struct {
 	ends    []int // where each message ends in buf
 	slices  [][]byte
 	results [][]byte // what a stream gave, while it is encoded
+	traced  []func(error)
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
@@ -231,11 +238,23 @@ func (b *batch) messages() [][]byte {
 	return b.slices
 }
 
+var errNotWritten = errors.New("not written")
+
+// told tells those who want to know it that what they gave was written.
+func (b *batch) told(err error) {
+	for i, written := range b.traced {
+		written(err)
+		b.traced[i] = nil
+	}
+	b.traced = b.traced[:0]
+}
+
 func (b *batch) empty() {
 	b.buf, b.ends, b.slices = b.buf[:0], b.ends[:0], b.slices[:0]
 }
 
 func (b *batch) release() {
+	b.told(errNotWritten)
 	b.empty()
 	clear(b.results[:cap(b.results)]) // they are the service's
 	if cap(b.buf) <= keepBytes {

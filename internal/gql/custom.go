@@ -203,6 +203,11 @@ func (c *custom) complete() error {
 	case len(c.Needs) == 0:
 		return wrong("the field %s says in Needs not one column that its resolver is given", c.name)
 	}
+	for i, name := range c.Needs {
+		if slices.Contains(c.Needs[:i], name) {
+			return wrong("the field %s needs the column %s twice", c.name, name)
+		}
+	}
 	return nil
 }
 

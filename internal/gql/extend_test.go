@@ -245,6 +245,7 @@ func TestFieldsThatDoNotFit(t *testing.T) {
 		`custom field 1, line 1, column 22: the field Orders.a has a Channel`:                     {{SDL: `extend type Orders { a: Int }`, Needs: []string{"a"}, Resolve: resolve, Channel: "c"}},
 		`custom field 1, line 1, column 22: the field Orders.a has no resolver`:                   {{SDL: `extend type Orders { a: Int }`, Needs: []string{"a"}}},
 		`custom field 1, line 1, column 22: the field Orders.a says in Needs not one column`:      {{SDL: `extend type Orders { a: Int }`, Resolve: resolve}},
+		`custom field 1, line 1, column 22: the field Orders.a needs the column id twice`:         {{SDL: `extend type Orders { a: Int }`, Needs: []string{"id", "note", "id"}, Resolve: resolve}},
 		`custom field 1, line 1, column 28: the field tick has Needs`:                             {{SDL: tick, Needs: []string{"a"}}},
 		`custom field 1, line 1, column 28: the field tick has both Resolve and ResolveBatch`:     {{SDL: tick, Resolve: resolve, ResolveBatch: many}},
 		`custom field 1, line 1, column 13: SDL may extend Orders by a field only`:                {{SDL: `extend enum Orders { A }`}},
@@ -311,5 +312,46 @@ func TestFieldsArgumentsAndIntrospection(t *testing.T) {
 	}
 	if fmt.Sprint(s.FieldNames()) != "[says]" {
 		t.Error(s.FieldNames())
+	}
+}
+
+// What a relation costs beside the resolver itself: a hundred rows with one call.
+func BenchmarkFieldsOfRows(b *testing.B) {
+	for name, f := range map[string]Field{
+		"batch": {ResolveBatch: func(_ context.Context, es []*Event) ([]any, error) {
+			out := make([]any, len(es))
+			for i := range out {
+				out[i] = json.RawMessage(`{"name":"x"}`)
+			}
+			return out, nil
+		}},
+		"one":  {Resolve: func(context.Context, *Event) (any, error) { return json.RawMessage(`{"name":"x"}`), nil }},
+		"none": {},
+	} {
+		b.Run(name, func(b *testing.B) {
+			query := `subscription { ordersChanged { new { id buyer { name } } } }`
+			var fields []Field
+			if f.SDL, f.Needs = `extend type Orders { buyer: Buyer } type Buyer { name: String! }`, []string{"id"}; f.resolves() {
+				fields = []Field{f}
+			} else {
+				query = `subscription { ordersChanged { new { id note } } }`
+			}
+			p := plan(b, build(b, fields...), query, "", tenantA)
+			ms := make([]subs.Matched, together)
+			for i := range ms {
+				image := []byte(strings.Replace(orderNew, `"id":7`, fmt.Sprintf(`"id":%d`, i), 1))
+				ms[i] = subs.Matched{Match: subs.Match{Change: &change.Change{Topic: p.Topics()[0], Op: change.Insert, Tenant: "a", New: image}, New: new(change.Row)}, Effect: subs.Enters}
+				if err := ms[i].New.Parse(image); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				for from := 0; from < len(ms); from += p.Together() {
+					p.EncodeAll(context.Background(), ms[from:from+p.Together()])
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*together), "ns/row")
+		})
 	}
 }

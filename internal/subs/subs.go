@@ -16,6 +16,12 @@
 // from there; so does one that the tail has left behind. Its phases are standing (rows), joining (it waits for a place that is
 // not before its own), catching (it reads the log up to that place) and live.
 //
+// # Resolvers
+//
+// A plan that calls resolvers is encoded in the background: of its group a few encodings at once, each of what one call can serve, and each
+// reader takes what is ready in its order. Resolvers work without a lock, and without a turn to read that others wait for; their context ends
+// with the group's last reader.
+//
 // # Sequences
 //
 // A subscription whose rows depend on keys in another table is a Sequence: readers, one behind the other, each with constant keys. See

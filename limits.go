@@ -227,6 +227,13 @@ func (c *counted) EventID(result []byte) string {
 	return ""
 }
 
+// Written implements ws.Timed.
+func (c *counted) Written(at time.Time) {
+	if st, ok := c.Stream.(ws.Timed); ok {
+		st.Written(at)
+	}
+}
+
 func (c *counted) Close() {
 	c.Stream.Close()
 	c.bounds.unsubscribe(c.party)

@@ -60,9 +60,19 @@ func metrics() []metric {
 
 var refusedDesc = prometheus.NewDesc("notifyql_refused_total", "What was refused, by the limit that it exceeded.", []string{"limit"}, nil)
 
+// The lags are from when a change is written, by the database's clock, which is before its commit.
+var (
+	problemsDesc = prometheus.NewDesc("notifyql_problems_total", "Warnings and errors that were logged; /errors has their kinds.", []string{"level"}, nil)
+	writtenDesc  = prometheus.NewDesc("notifyql_delivery_lag_seconds", "From the write of a change, by the database's clock, to when a socket has taken its event. Of what one subscription is sent at once, the oldest.", nil, nil)
+	handedDesc   = prometheus.NewDesc("notifyql_dispatch_lag_seconds", "From the write of a transaction's last change, by the database's clock, to when it is handed on to subscriptions.", nil, nil)
+)
+
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- refusedDesc
+	ch <- problemsDesc
+	ch <- writtenDesc
+	ch <- handedDesc
 	for _, m := range metrics() {
 		ch <- m.desc
 	}
@@ -71,6 +81,11 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	st := c.s.Stats()
+	ch <- c.s.written.metric(writtenDesc)
+	ch <- c.s.handed.metric(handedDesc)
+	for level, n := range c.s.problems.Counts() {
+		ch <- prometheus.MustNewConstMetric(problemsDesc, prometheus.CounterValue, float64(n), level)
+	}
 	for name, n := range st.Refused {
 		ch <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(n), name)
 	}

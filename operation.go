@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/vektah/gqlparser/v2/ast"
 
@@ -59,7 +60,7 @@ func (s *Server) start(ctx context.Context, op ws.Operation, c *Connection, wake
 			return &ended{errors: failure("SHUTTING_DOWN", "the server is shutting down; connect again")}
 		}
 		if s.schema.Load() == schema { // else the plan may have been made for a table that has changed
-			return live{reader, plan, b}
+			return live{reader, plan, b, &s.written}
 		}
 		reader.Close()
 	}
@@ -70,6 +71,7 @@ type reader interface {
 	Next(dst [][]byte, limit int) ([][]byte, error)
 	Progress() subs.Progress
 	Trace() any
+	Oldest() int64
 	Close()
 }
 
@@ -85,10 +87,18 @@ type live struct {
 	reader
 	plan  *gql.Plan
 	begun *beginning // nil: nothing is traced of it
+	lags  *lags
 }
 
 // EventID implements sse.Identified.
 func (l live) EventID(result []byte) string { return l.plan.EventID(result) }
+
+// Written implements ws.Timed.
+func (l live) Written(at time.Time) {
+	if oldest := l.Oldest(); oldest != 0 {
+		l.lags.observe(at.UnixMicro() - oldest)
+	}
+}
 
 func (l live) Next(dst [][]byte, limit int) ([][]byte, error) {
 	had := len(dst)

@@ -113,13 +113,16 @@ func (s *Server) OpsHandler() http.Handler {
 
 // Health is what /health answers.
 type Health struct {
-	Status    string            `json:"status"` // ready, starting, disconnected or draining
-	Listening bool              `json:"listening"`
-	Since     time.Time         `json:"since,omitzero"` // of listening, or of not listening
-	Mode      string            `json:"mode"`           // quiet or busy
-	Leader    bool              `json:"leader"`         // this server says which
-	Bus       string            `json:"bus"`            // postgres, memory, or the broker's stream
-	Relayed   bool              `json:"relayed"`        // changes come through the broker
+	Status    string    `json:"status"` // ready, starting, disconnected or draining
+	Listening bool      `json:"listening"`
+	Since     time.Time `json:"since,omitzero"` // of listening, or of not listening
+	Mode      string    `json:"mode"`           // quiet or busy
+	// LagMillis is the longest time, of the last 10 to 20 s, from when a transaction's last change was written, by the database's
+	// clock, to when it was handed on to the subscriptions, in milliseconds; 0 if nothing was.
+	LagMillis float64           `json:"lagMs"`
+	Leader    bool              `json:"leader"`  // this server says which
+	Bus       string            `json:"bus"`     // postgres, memory, or the broker's stream
+	Relayed   bool              `json:"relayed"` // changes come through the broker
 	ReadOnly  bool              `json:"readOnly"`
 	Problems  map[string]string `json:"problems,omitempty"`
 	Sockets   int               `json:"connections"`
@@ -129,7 +132,7 @@ type Health struct {
 // Health says whether the server is fit to take clients, and why not.
 func (s *Server) Health() Health {
 	st := s.Stats()
-	h := Health{Status: "ready", Listening: st.Listening, Mode: string(ModeQuiet), Leader: st.Leader, ReadOnly: st.ReadOnly, Bus: s.cfg.Bus.String(), Relayed: st.Relayed, Sockets: st.Connections, Streams: st.Subscriptions}
+	h := Health{Status: "ready", Listening: st.Listening, Mode: string(ModeQuiet), Leader: st.Leader, ReadOnly: st.ReadOnly, LagMillis: float64(s.handed.recent(time.Now())) / 1e3, Bus: s.cfg.Bus.String(), Relayed: st.Relayed, Sockets: st.Connections, Streams: st.Subscriptions}
 	if st.Busy {
 		h.Mode = string(ModeBusy)
 	}

@@ -48,6 +48,8 @@ type Server struct {
 	ran       atomic.Bool
 	connected atomic.Bool // the listener is
 	readOnly  atomic.Bool
+	written   lags // from the write of a change to that of its event to a socket
+	handed    lags // and to when it was handed on to the subscriptions
 
 	mu      sync.Mutex // guards machine, and holds it and the hub in one order
 	machine *feed.Machine
@@ -196,11 +198,15 @@ func (s *Server) emit(in feed.Input) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tracer.receive()
-	txns, actions := s.machine.Step(time.Now(), in)
+	now := time.Now()
+	txns, actions := s.machine.Step(now, in)
 	if missed(in) { // by who is subscribed now
 		s.hub.Recheck(func(subs.Plan) error { return change.ErrDropped })
 	}
 	s.hub.Dispatch(txns, s.machine.Place())
+	for i := range txns {
+		s.handed.changed(now, &txns[i])
+	}
 	s.settle()
 	s.tracer.dispatched()
 	for _, a := range actions {

@@ -16,6 +16,7 @@ type still struct{ result []byte }
 func (s *still) Next(dst [][]byte, _ int) ([][]byte, error) { return append(dst, s.result), nil }
 func (s *still) Progress() subs.Progress                    { return subs.Progress{} }
 func (s *still) Trace() any                                 { return nil }
+func (s *still) Oldest() int64                              { return 0 }
 func (s *still) Close()                                     {}
 
 // Without a provider, and with one that samples nothing, an event costs no memory.

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,6 +35,8 @@ type Kind struct {
 type Recorder struct {
 	now func() time.Time
 
+	warnings, errors atomic.Int64
+
 	mu    sync.Mutex
 	kinds map[string]*Kind
 }
@@ -42,6 +45,11 @@ type Recorder struct {
 func NewRecorder() *Recorder { return &Recorder{now: time.Now, kinds: map[string]*Kind{}} }
 
 func (r *Recorder) record(level slog.Level, kind, detail string) {
+	if level >= slog.LevelError {
+		r.errors.Add(1)
+	} else {
+		r.warnings.Add(1)
+	}
 	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,6 +72,11 @@ func (r *Recorder) record(level slog.Level, kind, detail string) {
 		k.stamp[i], k.minutes[i] = minute, 0
 	}
 	k.minutes[i]++
+}
+
+// Counts returns how many there were, by level: warning and error.
+func (r *Recorder) Counts() map[string]int64 {
+	return map[string]int64{"warning": r.warnings.Load(), "error": r.errors.Load()}
 }
 
 // List returns the kinds, newest first.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/notifyql/notifyql/internal/limit"
 	"github.com/notifyql/notifyql/internal/ws"
@@ -40,7 +41,8 @@ type conn struct {
 	state    state
 	ops      map[string]*operation
 	ready    []*operation
-	starting int // operations that are being made, by other requests; the last of a closed connection closes the session
+	timed    []ws.Timed // whose results are being written; the goroutine's that writes
+	starting int        // operations that are being made, by other requests; the last of a closed connection closes the session
 }
 
 type state byte
@@ -174,6 +176,13 @@ func (p *peeked) EventID(result []byte) string {
 	return ""
 }
 
+// Written implements ws.Timed.
+func (p *peeked) Written(at time.Time) {
+	if s, ok := p.Stream.(ws.Timed); ok {
+		s.Written(at)
+	}
+}
+
 func (p *peeked) Next(dst [][]byte, limit int) ([][]byte, error) {
 	n := min(limit, len(p.results))
 	dst = append(dst, p.results[:n]...)
@@ -270,6 +279,9 @@ func (c *conn) gather(b []byte) (events []byte, over bool) {
 			if written := traced.Taken(); written != nil {
 				c.traced = append(c.traced, written)
 			}
+		}
+		if t, ok := op.stream.(ws.Timed); ok && len(results) > 0 {
+			c.timed = append(c.timed, t)
 		}
 		identified, _ := op.stream.(Identified)
 		for _, r := range results {

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/notifyql/notifyql/internal/ws"
 )
 
 // slowest is the rate, in bytes a second, below which a client is dead.
@@ -82,10 +84,24 @@ func (h *Handler) writeReady(c *conn, write func([]byte) bool) bool {
 		}
 		if !write(events) {
 			c.told(errNotWritten)
+			timed(c.timed, false)
 			return false
 		}
+		c.timed = timed(c.timed, true)
 		if c.told(nil); over {
 			return false
 		}
 	}
+}
+
+// timed tells streams that what they gave is written, if it is, and returns the list emptied.
+func timed(list []ws.Timed, wrote bool) []ws.Timed {
+	if wrote && len(list) > 0 {
+		at := time.Now()
+		for _, t := range list {
+			t.Written(at)
+		}
+	}
+	clear(list)
+	return list[:0]
 }

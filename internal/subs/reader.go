@@ -45,6 +45,8 @@ type Reader struct {
 	begun bool
 	count int // pages of stub that were read
 	trace any // see Trace
+
+	oldest int64 // see Oldest
 }
 
 type phase byte
@@ -89,6 +91,14 @@ func (r *Reader) Next(dst [][]byte, limit int) ([][]byte, error) {
 		}
 	}
 	return dst, nil
+}
+
+// Oldest is when the first change was written, in microseconds of Unix time, that Next has given live since Oldest was called last; 0 if
+// there was none. Rows, and what is read from the log, are not live. It is called as Next is.
+func (r *Reader) Oldest() int64 {
+	oldest := r.oldest
+	r.oldest = 0
+	return oldest
 }
 
 // nextLive reads the group's list until there is nothing more, or the list has left the reader behind.
@@ -144,6 +154,9 @@ func (r *Reader) nextLive(dst [][]byte, limit int) ([][]byte, error) {
 				dst = append(dst, frame)
 				if e.rec.trace != nil {
 					r.trace = e.rec.trace
+				}
+				if r.oldest == 0 && !e.change.At.IsZero() {
+					r.oldest = e.change.At.UnixMicro()
 				}
 			}
 			r.pos++

@@ -41,6 +41,8 @@ type Sequence struct {
 	mu    sync.Mutex
 	next  *turn
 	ended error
+
+	oldest int64 // see Oldest
 }
 
 // turn is what a reader begins with.
@@ -105,6 +107,9 @@ func (s *Sequence) Next(dst [][]byte, limit int) ([][]byte, error) {
 		ended := s.why() // before the reader is looked at
 		want := end - len(dst)
 		frames, err := s.reader.Next(s.buf[:0], want)
+		if oldest := s.reader.Oldest(); s.oldest == 0 {
+			s.oldest = oldest
+		}
 		turned := s.take(frames)
 		clear(frames)
 		s.buf = frames[:0]
@@ -119,6 +124,13 @@ func (s *Sequence) Next(dst [][]byte, limit int) ([][]byte, error) {
 		}
 	}
 	return dst, nil
+}
+
+// Oldest is as that of a Reader.
+func (s *Sequence) Oldest() int64 {
+	oldest := s.oldest
+	s.oldest = 0
+	return oldest
 }
 
 // take takes what a reader gave, up to where it ends.

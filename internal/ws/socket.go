@@ -2,6 +2,7 @@ package ws
 
 import (
 	"context"
+	"time"
 
 	"github.com/notifyql/notifyql/internal/limit"
 )
@@ -87,6 +88,13 @@ type Traced interface {
 	// Taken is called after each Next that gave results, by who called it. The function that it returns, if not nil, is called once
 	// they have been written, with the error if they could not be.
 	Taken() (written func(error))
+}
+
+// Timed is a Stream that is told when what Next gave is written.
+type Timed interface {
+	// Written is called when a write that has at least the first of what Next gave has returned: the socket has taken it, not the
+	// client. It is called as Next is, but perhaps after Close.
+	Written(at time.Time)
 }
 
 // OperationError ends an operation with the protocol's error message.

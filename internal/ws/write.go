@@ -138,6 +138,11 @@ func (c *conn) pull(s *subscription, b *batch) error {
 		s.stream.Close()
 	}
 
+	if len(results) > 0 {
+		if timed, ok := s.stream.(Timed); ok {
+			b.timed = append(b.timed, timed)
+		}
+	}
 	for _, r := range results {
 		if len(b.buf) > 0 && len(b.buf)+len(r) > batchBytes {
 			if err := c.flush(b); err != nil {
@@ -195,6 +200,12 @@ func (c *conn) flush(b *batch) error {
 	err := c.socket.Write(c.background, b.messages()...)
 	c.watch.writeEnds()
 	b.told(err)
+	if err == nil && len(b.timed) > 0 {
+		at := time.Now()
+		for _, t := range b.timed {
+			t.Written(at)
+		}
+	}
 	b.empty()
 	return err
 }
@@ -213,6 +224,7 @@ type batch struct {
 	slices  [][]byte
 	results [][]byte // what a stream gave, while it is encoded
 	traced  []func(error)
+	timed   []Timed // whose results are in it
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
@@ -251,6 +263,8 @@ func (b *batch) told(err error) {
 
 func (b *batch) empty() {
 	b.buf, b.ends, b.slices = b.buf[:0], b.ends[:0], b.slices[:0]
+	clear(b.timed) // they are the service's
+	b.timed = b.timed[:0]
 }
 
 func (b *batch) release() {

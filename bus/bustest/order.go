@@ -238,9 +238,9 @@ func appenderFollows(s *suite) {
 
 // noGoroutineIsLeft: what was closed leaves nothing behind.
 func noGoroutineIsLeft(s *suite) {
-	before := goroutines()
 	n := s.broker.Join(s, "leaving", Options{})
 	appending, reading := &node{Node: n, s: s}, s.broker.Join(s, "leaving", Options{})
+	before := goroutines() // those among them that the tests' broker has
 	r, err := reading.Open(s.Context())
 	if err != nil {
 		s.Fatal(err)

@@ -17,6 +17,9 @@ import (
 // rest is for a machine that is busy.
 var patience = 30 * time.Second
 
+// notice is after how long a connection that is dead without a word has to be noticed: "a few seconds".
+const notice = 10 * time.Second
+
 type suite struct {
 	*testing.T
 	broker Broker

@@ -97,11 +97,21 @@ func readerHalfOpen(s *suite) {
 	n.Swallow()
 	began := time.Now()
 	err := r.mustFail()
-	s.Logf("a reader's dead connection was noticed after %v: %v", time.Since(began).Round(10*time.Millisecond), err)
+	s.noticed(began, err)
 	r.close()
 	r = n.open()
 	appender.append(1, 10, 10, 100)
 	r.mustRead(1, 10, 20)
+}
+
+// noticed says how long it took to notice a dead connection.
+func (s *suite) noticed(began time.Time, err error) {
+	s.Helper()
+	took := time.Since(began).Round(10 * time.Millisecond)
+	s.Logf("the dead connection was noticed after %v: %v", took, err)
+	if took > notice {
+		s.Errorf("that is more than %v", notice)
+	}
 }
 
 // appenderHalfOpen: the connection of who appends is dead without a word.
@@ -110,10 +120,11 @@ func appenderHalfOpen(s *suite) {
 	appender.append(1, 0, 10, 100)
 	appender.Swallow()
 	began := time.Now()
-	if err := appender.tryAppend(id{1, 10}, 100); err == nil {
+	err := appender.tryAppend(id{1, 10}, 100)
+	if err == nil {
 		s.Error("Append works over a connection that is dead")
 	}
-	s.Logf("an appender's dead connection was noticed after %v", time.Since(began).Round(10*time.Millisecond))
+	s.noticed(began, err)
 	last := s.eventuallyAppend(appender, 2, 0)
 	r.mustRead(1, 0, 10)
 	if err := r.until(id{2, uint32(last)}); err != nil {

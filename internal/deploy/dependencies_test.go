@@ -23,6 +23,12 @@ func TestDependenciesAreExplained(t *testing.T) {
 			}
 		}
 	}
+	for _, m := range regexp.MustCompile(`(?m)^tool (\S+)$`).FindAllStringSubmatch(read(t, "tools", "nats", "go.mod"), -1) {
+		required[m[1]] = true // a program that only tests run
+		if !listed[m[1]] {
+			t.Errorf("docs/dependencies.md lacks %s", m[1])
+		}
+	}
 	for module := range listed {
 		if !required[module] {
 			t.Errorf("docs/dependencies.md explains %s, which no go.mod requires", module)

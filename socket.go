@@ -8,16 +8,16 @@ import (
 )
 
 // Socket is one accepted WebSocket, of any library. Read is called by one goroutine, Write and Ping by one other at a time;
-// Close by any, also while Read or Write is running, which it ends with an error. Package sockettest holds an
-// implementation to what is said here.
+// Close by any, also while Read or Write is running, which it ends with an error. After an error of Read or Write it is called, too. Package
+// sockettest holds an implementation to what is said here.
 type Socket interface {
 	// Subprotocol is the one agreed on in the handshake; empty if none was.
 	Subprotocol() string
 
 	// Read returns the next text message, put together from its fragments; the slice is valid until the next Read. It
 	// returns an error once the socket is closed or ctx is done, a *CloseError if the peer has closed. A message that is not
-	// text, or not UTF-8, or too long, is an error too, and the peer is closed with 1003, 1007 or 1009; where the
-	// library does not do so itself, Read does. The library answers pings meanwhile.
+	// text, or too long, is an error too, and the peer is closed with 1003 or 1009; where the library does not do so itself, Read
+	// does. Whether a text is UTF-8 need not be looked at. The library answers pings meanwhile.
 	Read(ctx context.Context) ([]byte, error)
 
 	// Write sends each slice as one text message, in their order, all in one flush where the library can. It keeps none of

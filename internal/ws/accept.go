@@ -236,7 +236,10 @@ func (s *socket) readError(err error) error {
 	return fmt.Errorf("reading from websocket: %w", err)
 }
 
-func (s *socket) Write(_ context.Context, messages ...[]byte) error {
+func (s *socket) Write(ctx context.Context, messages ...[]byte) error {
+	if ctx.Done() != nil {
+		defer context.AfterFunc(ctx, func() { _ = s.ws.CloseNow() })()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.compresses {

@@ -1,0 +1,524 @@
+package sockettest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/notifyql/notifyql"
+)
+
+func testSubprotocol(s *server) {
+	for _, test := range []struct{ offer, want string }{
+		{"graphql-transport-ws", "graphql-transport-ws"},
+		{"graphql-ws", "graphql-ws"},
+		{"chat, graphql-ws", "graphql-ws"},
+		{"chat,graphql-transport-ws", "graphql-transport-ws"},
+		{"chat", ""},
+		{"", ""},
+	} {
+		var header []string
+		if test.offer != "" {
+			header = []string{"Sec-WebSocket-Protocol: " + test.offer}
+		}
+		socket, p := s.open("/", header...)
+		if socket.Subprotocol() != test.want || p.subprotocol != test.want {
+			s.Errorf("of %q, Subprotocol is %q and the peer was told %q, want %q", test.offer, socket.Subprotocol(), p.subprotocol, test.want)
+		}
+		p.send(fin|text, "a")
+		if got := s.read(socket); got != "a" {
+			s.Errorf("got %q", got)
+		}
+	}
+}
+
+// Middleware's ResponseWriter has Unwrap, and may have nothing else.
+func testMiddleware(s *server) {
+	socket, p := s.open("/wrapped", "Sec-WebSocket-Protocol: "+subprotocols[0])
+	p.send(fin|text, "a")
+	if got := s.read(socket); got != "a" {
+		s.Errorf("got %q", got)
+	}
+	s.write(socket, "b")
+	p.want("b")
+}
+
+func testReadText(s *server) {
+	socket, p := s.connect()
+	for _, n := range []int{1, 0, 125, 126, 4096, 65535, 65536, MaxMessageBytes} {
+		m := strings.Repeat("é", n/2) + strings.Repeat("x", n%2)
+		go p.Write(frame(fin|text, m)) //nolint:errcheck // the read fails
+		if got := s.read(socket); got != m {
+			s.Errorf("of %d bytes came %d, or others", n, len(got))
+		}
+	}
+	var all []byte
+	for i := range 100 {
+		all = append(all, frame(fin|text, fmt.Sprint(i))...)
+	}
+	p.write(all)
+	for i := range 100 {
+		if got := s.read(socket); got != fmt.Sprint(i) {
+			s.Fatalf("message %d of those that came at once is %q", i, got)
+		}
+	}
+	go func() { // in the smallest pieces
+		for _, b := range frame(fin|text, "byte by byte") {
+			if _, err := p.Write([]byte{b}); err != nil {
+				return
+			}
+		}
+	}()
+	if got := s.read(socket); got != "byte by byte" {
+		s.Errorf("got %q", got)
+	}
+}
+
+func testReadFragments(s *server) {
+	socket, p := s.connect()
+	for name, frames := range map[string][][]byte{
+		"three":                {frame(text, "one "), frame(continuation, "two "), frame(fin|continuation, "é")},
+		"cut in a character":   {frame(text, "one two \xc3"), frame(fin|continuation, "\xa9")},
+		"empty ones":           {frame(text, ""), frame(continuation, "one two é"), frame(fin|continuation, "")},
+		"a ping between":       {frame(text, "one "), frame(fin|ping, "hey"), frame(fin|continuation, "two é")},
+		"a pong between":       {frame(text, "one "), frame(fin|pong, ""), frame(fin|continuation, "two é")},
+		"a message behind it":  {frame(text, "one two "), frame(fin|continuation, "é"), frame(fin|text, "next")},
+		"a pong nobody wanted": {frame(fin|pong, "x"), frame(fin|text, "one two é")},
+	} {
+		var all []byte
+		for _, f := range frames {
+			all = append(all, f...)
+		}
+		p.write(all)
+		if got := s.read(socket); got != "one two é" {
+			s.Errorf("%s: got %q", name, got)
+		}
+		if name == "a message behind it" {
+			if got := s.read(socket); got != "next" {
+				s.Errorf("%s: got %q", name, got)
+			}
+		}
+	}
+}
+
+func testReadKeepsTheSlice(s *server) {
+	socket, p := s.connect()
+	first := strings.Repeat("a", 5000)
+	p.write(append(frame(fin|text, first), frame(fin|text, strings.Repeat("b", 5000))...))
+	var b []byte
+	var err error
+	within(s.T, "Read", func() { b, err = socket.Read(context.Background()) })
+	if err != nil {
+		s.Fatal(err)
+	}
+	p.send(fin|ping, "x") // whoever reads ahead has read on when this is answered, or does not answer yet
+	s.write(socket, "written")
+	for {
+		if kind, payload, err := p.next(); err != nil || kind == fin|text && payload == "written" {
+			break
+		}
+	}
+	if string(b) != first {
+		s.Error("the slice that Read returned has changed before the next Read")
+	}
+}
+
+func testReadRefuses(s *server) {
+	half := strings.Repeat("x", MaxMessageBytes/2+1)
+	for name, test := range map[string]struct {
+		send [][]byte
+		code int
+	}{
+		"binary":                {[][]byte{frame(fin|binaryData, "abc")}, 1003},
+		"too long":              {[][]byte{frame(fin|text, half+half)}, 1009},
+		"too long in fragments": {[][]byte{frame(text, half), frame(fin|continuation, half)}, 1009},
+	} {
+		socket, p := s.connect()
+		go func() {
+			for _, f := range test.send {
+				_, _ = p.Write(f) // it may be closed before it has all
+			}
+		}()
+		ended := s.reading(socket)
+		p.wantClose(test.code, anyReason)
+		err := finished(s.T, "Read", ended)
+		var closed *notifyql.CloseError
+		if errors.As(err, &closed) && closed.Code != test.code {
+			s.Errorf("%s: Read returned %v", name, err)
+		}
+	}
+}
+
+// What is no WebSocket is not guessed at.
+func testReadMalformed(s *server) {
+	unmasked := []byte{fin | text, 1, 'a'}
+	for name, b := range map[string][]byte{
+		"no mask":                      unmasked,
+		"a reserved bit":               frame(fin|reserved|text, "a"),
+		"an unknown kind":              frame(fin|0x3, "a"),
+		"a continuation of nothing":    frame(fin|continuation, "a"),
+		"a message within another":     append(frame(text, "a"), frame(fin|text, "b")...),
+		"a control frame in fragments": frame(ping, "a"),
+		"a control frame too long":     frame(fin|ping, strings.Repeat("x", 126)),
+	} {
+		socket, p := s.connect()
+		p.write(b)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := socket.Read(context.Background())
+			socket.Close(1002, "") //nolint:errcheck // as is looked at
+			ended <- err
+		}()
+		p.wantClose(0, "")
+		if err := finished(s.T, "Read", ended); err == nil || closedNormally(err) {
+			s.Errorf("%s: Read returned %v", name, err)
+		}
+	}
+}
+
+func testWrite(s *server) {
+	socket, p := s.connect()
+	s.write(socket, "one")
+	p.want("one")
+	s.write(socket, "two", "é", strings.Repeat("x", 125), strings.Repeat("y", 126), strings.Repeat("z", 70000))
+	p.want("two", "é", strings.Repeat("x", 125), strings.Repeat("y", 126), strings.Repeat("z", 70000))
+	s.write(socket)
+
+	big := strings.Repeat("0123456789", 300_000)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- socket.Write(context.Background(), []byte("before"), []byte(big), []byte("after"))
+	}()
+	p.want("before", big, "after")
+	if err := finished(s.T, "Write", ended); err != nil {
+		s.Errorf("Write: %v", err)
+	}
+
+	const n = 10_000
+	go func() {
+		for i := 0; i < n; {
+			var batch [][]byte
+			for range 16 {
+				batch = append(batch, fmt.Append(nil, "message ", i))
+				i++
+			}
+			if err := socket.Write(context.Background(), batch...); err != nil {
+				s.Errorf("Write: %v", err)
+				return
+			}
+		}
+	}()
+	for i := range n {
+		p.want(fmt.Sprint("message ", i))
+	}
+}
+
+func testWriteKeepsNothing(s *server) {
+	socket, p := s.connect()
+	b := []byte("before")
+	for range 100 {
+		copy(b, "before")
+		if err := socket.Write(context.Background(), b, b); err != nil {
+			s.Fatal(err)
+		}
+		copy(b, "behind")
+		p.want("before", "before")
+	}
+}
+
+func testPingIsAnswered(s *server) {
+	socket, p := s.connect()
+	read := make(chan string, 1)
+	go func() {
+		b, _ := socket.Read(context.Background())
+		read <- string(b)
+	}()
+	for _, payload := range []string{"", "hey", strings.Repeat("\xfe", 125)} {
+		p.send(fin|ping, payload)
+		if first, got, err := p.next(); err != nil || first != fin|pong || got != payload {
+			s.Fatalf("the ping %q was answered with %#x %q %v", payload, first, got, err)
+		}
+	}
+	p.send(fin|text, "a")
+	if got := <-read; got != "a" {
+		s.Errorf("got %q", got)
+	}
+}
+
+func testPinger(s *server) {
+	socket, p := s.connect()
+	pinger, ok := socket.(notifyql.Pinger)
+	if !ok {
+		s.Skip("the Socket is no Pinger: keep-alives are messages of the protocol, which some clients take for an error")
+	}
+	before := pinger.Heard()
+	if err := pinger.Ping(context.Background()); err != nil { // nobody has answered yet
+		s.Fatal(err)
+	}
+	first, payload, err := p.next()
+	if err != nil || first != fin|ping {
+		s.Fatalf("the peer got %#x %q %v, want a ping", first, payload, err)
+	}
+	if pinger.Heard() != before {
+		s.Error("Heard has grown, though the peer was silent")
+	}
+	p.send(fin|pong, payload)
+	p.send(fin|text, "behind it")
+	if got := s.read(socket); got != "behind it" {
+		s.Errorf("got %q", got)
+	}
+	if pinger.Heard() == before {
+		s.Error("Heard has not grown with a pong")
+	}
+	s.write(socket, "a")
+	p.want("a")
+}
+
+func testClose(s *server) {
+	for _, code := range []int{1000, 1001, 1012, 1013, 3008, 4400, 4403, 4429, 4500, 4999} {
+		for _, reason := range []string{"", "Too many initialisation requests", strings.Repeat("é", 61) + "x"} {
+			socket, p := s.connect()
+			s.write(socket, "the last")
+			done := make(chan struct{})
+			go func() {
+				socket.Close(code, reason) //nolint:errcheck // as is looked at
+				close(done)
+			}()
+			p.want("the last")
+			p.wantClose(code, reason)
+			<-done
+			if err := s.readError(socket); closedNormally(err) && code != 1000 && code != 1001 {
+				s.Errorf("after Close(%d) Read says that the peer has closed: %v", code, err)
+			}
+			if err := socket.Write(context.Background(), []byte("x")); err == nil {
+				s.Errorf("after Close(%d) Write returned no error", code)
+			}
+		}
+	}
+}
+
+func testCloseTwice(s *server) {
+	socket, p := s.connect()
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() { socket.Close(4000, "each the same") }) //nolint:errcheck // as is looked at
+	}
+	p.wantClose(4000, "each the same")
+	within(s.T, "Close", all.Wait)
+	within(s.T, "Close", func() { socket.Close(4001, "another") }) //nolint:errcheck // it does nothing
+}
+
+func testCloseEndsRead(s *server) {
+	socket, p := s.connect()
+	ended := make(chan error, 1)
+	p.send(fin|text, "a")
+	s.read(socket)
+	go func() {
+		_, err := socket.Read(context.Background())
+		ended <- err
+	}()
+	go socket.Close(1012, "Service restart") //nolint:errcheck // as is looked at
+	p.wantClose(1012, "Service restart")
+	if err := finished(s.T, "Read", ended); err == nil {
+		s.Error("Read returned no error")
+	}
+}
+
+// A peer that reads nothing can't keep a Write for longer than the socket is open, nor the socket open.
+func testCloseEndsWrite(s *server) {
+	socket, p := s.connect()
+	ended, begun := fill(context.Background(), socket)
+	<-begun
+	go func() { // what it sends, and wants to be answered, changes nothing
+		for range 10_000 {
+			if _, err := p.Write(frame(fin|ping, "x")); err != nil {
+				return
+			}
+		}
+	}()
+	reading := make(chan error, 1)
+	go func() {
+		_, err := socket.Read(context.Background())
+		reading <- err
+	}()
+	within(s.T, "Close", func() { socket.Close(3008, "Too slow") }) //nolint:errcheck // nobody can be told
+	if err := finished(s.T, "Write", ended); err == nil {
+		s.Error("Write returned no error")
+	}
+	if err := finished(s.T, "Read", reading); err == nil {
+		s.Error("Read returned no error")
+	}
+}
+
+// A peer that does not answer the close frame, or begins a message that it never ends, is not waited for.
+func testCloseOfASilentPeer(s *server) {
+	var ended []chan error
+	var peers []*peer
+	for _, last := range []string{"", string(frame(fin|text, "a message without its end")[:9])} {
+		socket, p := s.connect()
+		p.write([]byte(last))
+		reading, closed := make(chan error, 1), make(chan error, 1)
+		go func() {
+			_, err := socket.Read(context.Background())
+			reading <- err
+		}()
+		go func() {
+			socket.Close(3008, "No pong") //nolint:errcheck // as is looked at
+			closed <- errors.New("as it should be")
+		}()
+		ended, peers = append(ended, reading, closed), append(peers, p)
+	}
+	for _, end := range ended { // the peers are silent till then
+		if err := finished(s.T, "Read, or Close,", end); err == nil {
+			s.Error("Read returned no error")
+		}
+	}
+	for _, p := range peers {
+		p.wantClose(3008, "No pong")
+	}
+}
+
+func testPeerCloses(s *server) {
+	for _, test := range []struct {
+		send   string
+		code   int
+		reason string
+	}{
+		{closing(1000, "Normal Closure"), 1000, "Normal Closure"},
+		{closing(1001, ""), 1001, ""},
+		{closing(4999, "é"), 4999, "é"},
+	} {
+		socket, p := s.connect()
+		p.write(append(frame(fin|text, "the last"), frame(fin|closeFrame, test.send)...))
+		if got := s.read(socket); got != "the last" {
+			s.Errorf("got %q", got)
+		}
+		ended := s.reading(socket)
+		p.wantClose(0, "")
+		err := finished(s.T, "Read", ended)
+		var closed *notifyql.CloseError
+		if !errors.As(err, &closed) || closed.Code != test.code || closed.Reason != test.reason {
+			s.Errorf("Read returned %v, want a *CloseError of %d %q", err, test.code, test.reason)
+		}
+	}
+	socket, p := s.connect()
+	p.send(fin|closeFrame, "")
+	ended := s.reading(socket)
+	p.wantClose(0, "")
+	finished(s.T, "Read", ended)
+}
+
+func testPeerVanishes(s *server) {
+	for _, rudely := range []bool{false, true} {
+		for _, last := range []string{
+			"", string(frame(fin|text, "a")[:1]), string(frame(fin|text, "a message without its end")[:9]), string(frame(text, "a")),
+		} {
+			socket, p := s.connect()
+			p.write([]byte(last))
+			p.vanish(rudely)
+			if err := s.readError(socket); closedNormally(err) {
+				s.Errorf("after %q Read says that the peer has closed: %v", last, err)
+			}
+			within(s.T, "Close", func() { socket.Close(1000, "") }) //nolint:errcheck // nobody can be told
+			if err := socket.Write(context.Background(), []byte("x")); err == nil {
+				s.Error("Write to nobody returned no error")
+			}
+		}
+	}
+}
+
+func testContextEndsRead(s *server) {
+	socket, p := s.connect()
+	ctx, cancel := context.WithCancel(context.Background())
+	p.send(fin|text, "a")
+	if b, err := socket.Read(ctx); string(b) != "a" || err != nil {
+		s.Fatalf("got %q %v", b, err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := socket.Read(ctx)
+		ended <- err
+	}()
+	cancel()
+	if err := finished(s.T, "Read", ended); err == nil {
+		s.Error("Read returned no error")
+	}
+	if _, err := socket.Read(ctx); err == nil {
+		s.Error("Read with a context that has ended returned no error")
+	}
+}
+
+func testContextEndsWrite(s *server) {
+	socket, _ := s.connect()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended, begun := fill(ctx, socket)
+	<-begun
+	cancel()
+	if err := finished(s.T, "Write", ended); err == nil {
+		s.Error("Write returned no error")
+	}
+}
+
+// Messages go both ways while pings do, and then the socket is closed in the middle of it.
+func testAtTheSameTime(s *server) {
+	for round := range 20 {
+		socket, p := s.connect()
+		var all sync.WaitGroup
+		all.Go(func() {
+			for {
+				if _, err := socket.Read(context.Background()); err != nil {
+					return
+				}
+			}
+		})
+		pinger, _ := socket.(notifyql.Pinger)
+		all.Go(func() {
+			for i := 0; ; i++ {
+				if err := socket.Write(context.Background(), fmt.Append(nil, i), []byte("é")); err != nil {
+					return
+				}
+				if pinger != nil && i%7 == 0 {
+					if err := pinger.Ping(context.Background()); err != nil {
+						return
+					}
+				}
+			}
+		})
+		all.Go(func() {
+			for i := 0; ; i++ {
+				kind := []byte{fin | text, fin | ping, fin | pong}[i%3]
+				if _, err := p.Write(frame(kind, "x")); err != nil {
+					return
+				}
+			}
+		})
+		for i := range 10 * round {
+			if _, _, err := p.next(); err != nil {
+				s.Fatalf("frame %d: %v", i, err)
+			}
+		}
+		all.Go(func() { socket.Close(1012, "Service restart") }) //nolint:errcheck // as is looked at
+		p.wantCloseAmong("Service restart")
+		p.Close() //nolint:errcheck // its writer is to end
+		within(s.T, "what runs on the socket", all.Wait)
+	}
+}
+
+// wantCloseAmong waits for the close frame behind whatever comes.
+func (p *peer) wantCloseAmong(reason string) {
+	p.s.Helper()
+	for {
+		first, payload, err := p.next()
+		if err != nil {
+			p.s.Fatalf("the connection ended without a close frame: %v", err)
+		}
+		if first == fin|closeFrame {
+			if got := strings.TrimPrefix(payload, closing(1012, "")); got != reason {
+				p.s.Fatalf("closed with %q", payload)
+			}
+			return
+		}
+	}
+}

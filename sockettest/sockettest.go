@@ -60,6 +60,7 @@ var tests = []struct {
 	{"Pinger", testPinger},
 	{"Close", testClose},
 	{"CloseTwice", testCloseTwice},
+	{"CloseWhileThePeerSends", testCloseWhileThePeerSends},
 	{"CloseEndsRead", testCloseEndsRead},
 	{"CloseEndsWrite", testCloseEndsWrite},
 	{"CloseOfASilentPeer", testCloseOfASilentPeer},

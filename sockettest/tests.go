@@ -310,6 +310,23 @@ func testCloseTwice(s *server) {
 	within(s.T, "Close", func() { socket.Close(4001, "another") }) //nolint:errcheck // it does nothing
 }
 
+// A peer that is in the middle of a message can send the rest of it: its library may take a broken connection for the reason, and
+// not look for the close frame.
+func testCloseWhileThePeerSends(s *server) {
+	socket, p := s.connect()
+	message := frame(fin|text, strings.Repeat("x", MaxMessageBytes))
+	p.write(message[:MaxMessageBytes/2])
+	go socket.Close(1012, "Service restart") //nolint:errcheck // as is looked at
+	first, payload, err := p.next()
+	if err != nil || first != fin|closeFrame || payload != closing(1012, "Service restart") {
+		s.Fatalf("the peer got %#x %q %v, want the close frame", first, payload, err)
+	}
+	p.write(message[MaxMessageBytes/2:])
+	p.write(message)
+	p.send(fin|closeFrame, payload)
+	p.wantEnd()
+}
+
 func testCloseEndsRead(s *server) {
 	socket, p := s.connect()
 	ended := make(chan error, 1)

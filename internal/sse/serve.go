@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"sync"
@@ -37,6 +38,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, c *conn) {
 	}
 	beat := time.NewTicker(h.o.KeepAlive)
 	defer beat.Stop()
+	gone := r.Context().Done()
 	for {
 		select {
 		case <-c.changed:
@@ -52,8 +54,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, c *conn) {
 				write(c.appendOver(nil))
 			}
 			return
-		case <-r.Context().Done():
-			return
+		case <-gone:
+			if !errors.Is(r.Context().Err(), context.DeadlineExceeded) {
+				return
+			}
+			gone = nil // of middleware that bounds requests; that the client is gone shows when it is written to
 		case <-h.o.Context.Done():
 			return
 		}

@@ -35,7 +35,7 @@ var subprotocols = []string{"graphql-transport-ws", "graphql-ws"}
 func Run(t *testing.T, upgrade notifyql.Upgrade) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel() // some wait for a timeout
+			t.Parallel()        // some wait for a timeout
 			t.Cleanup(guard(t)) // registered first, so run last
 			test.run(newServer(t, upgrade))
 		})

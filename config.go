@@ -54,6 +54,10 @@ type Config struct {
 	// Fields are fields of your own: typed subscriptions over channels of published events, and relations of tables' rows.
 	Fields []Field
 
+	// Features switch what else a server does, by name: "sse" on, "-sse" off. They win over the fields of their own that some have. See
+	// the function Features; New fails for a name that is not there.
+	Features []string
+
 	// Federation makes the schema a subgraph (Apollo Federation 2) that a gateway can compose with others.
 	Federation bool
 

@@ -44,7 +44,7 @@ func (s *Server) Handler() http.Handler {
 			case isUpgrade(r):
 				s.serveSocket(w, r)
 			case sse.Wants(r):
-				s.events.ServeHTTP(w, r)
+				s.serveEvents(w, r)
 			case r.URL.Query().Has("query") || strings.Contains(r.Header.Get("Accept"), "json"):
 				queries.ServeHTTP(w, r)
 			default:
@@ -53,13 +53,13 @@ func (s *Server) Handler() http.Handler {
 		})
 		r.Post(root, func(w http.ResponseWriter, r *http.Request) {
 			if sse.Wants(r) {
-				s.events.ServeHTTP(w, r)
+				s.serveEvents(w, r)
 				return
 			}
 			queries.ServeHTTP(w, r)
 		})
-		r.Put(root, s.events.ServeHTTP)
-		r.Delete(root, s.events.ServeHTTP)
+		r.Put(root, s.serveEvents)
+		r.Delete(root, s.serveEvents)
 		r.HandleFunc(strings.TrimSuffix(root, "/")+"/subscriptions", s.serveSubscriptions)
 	}
 	return r
@@ -74,7 +74,7 @@ func (s *Server) serveSubscriptions(w http.ResponseWriter, r *http.Request) {
 	case isUpgrade(r):
 		s.serveSocket(w, r)
 	case sse.Wants(r):
-		s.events.ServeHTTP(w, r)
+		s.serveEvents(w, r)
 	default:
 		w.Header().Set("Upgrade", "websocket")
 		http.Error(w, "this address takes WebSockets with the subprotocol graphql-transport-ws, and requests that accept text/event-stream", http.StatusUpgradeRequired)
@@ -96,7 +96,7 @@ func (s *Server) newEvents() *sse.Handler {
 
 func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	o := ws.AcceptOptions{
-		Origins: s.cfg.Origins, Encrypted: encrypted(r), MaxMessageBytes: s.cfg.Limits.MessageBytes, Compression: s.cfg.Compression,
+		Origins: s.cfg.Origins, Encrypted: encrypted(r), MaxMessageBytes: s.cfg.Limits.MessageBytes, Compression: s.cfg.Compression, Subprotocols: s.subprotocols(),
 	}
 	if no := s.admit(r); no != nil {
 		s.refuseSocket(w, r, o, no)
@@ -184,6 +184,11 @@ func (s *Server) runSocket(socket ws.Socket, service *service, remote string) {
 
 func (s *Server) speak(ctx context.Context, socket ws.Socket, service *service) error {
 	l := s.cfg.Limits
+	if name := socket.Subprotocol(); name == legacyProtocol && !s.features[name] {
+		e := &ws.CloseError{Code: ws.CodeSubprotocol, Reason: "Subprotocol not acceptable"}
+		socket.Close(e.Code, e.Reason) //nolint:errcheck // there is nothing to be done about it
+		return e
+	}
 	return ws.Serve(ctx, socket, service, ws.Options{
 		InitTimeout: l.InitTimeout, KeepAlive: l.PingInterval, PongTimeout: l.PongTimeout, IdleTimeout: l.IdleTimeout,
 		MaxSubscriptions: l.Subscriptions, Exceeded: s.exceeded, MessagesPerSecond: l.MessagesPerSec, Budget: s.work, Logger: s.log,

@@ -124,6 +124,7 @@ type Health struct {
 	Bus       string            `json:"bus"`     // postgres, memory, or the broker's stream
 	Relayed   bool              `json:"relayed"` // changes come through the broker
 	ReadOnly  bool              `json:"readOnly"`
+	Features  []string          `json:"features"` // that are on
 	Problems  map[string]string `json:"problems,omitempty"`
 	Sockets   int               `json:"connections"`
 	Streams   int               `json:"subscriptions"`
@@ -132,7 +133,7 @@ type Health struct {
 // Health says whether the server is fit to take clients, and why not.
 func (s *Server) Health() Health {
 	st := s.Stats()
-	h := Health{Status: "ready", Listening: st.Listening, Mode: string(ModeQuiet), Leader: st.Leader, ReadOnly: st.ReadOnly, LagMillis: float64(s.handed.recent(time.Now())) / 1e3, Bus: s.cfg.Bus.String(), Relayed: st.Relayed, Sockets: st.Connections, Streams: st.Subscriptions}
+	h := Health{Status: "ready", Listening: st.Listening, Mode: string(ModeQuiet), Leader: st.Leader, ReadOnly: st.ReadOnly, Features: s.featuresOn(), LagMillis: float64(s.handed.recent(time.Now())) / 1e3, Bus: s.cfg.Bus.String(), Relayed: st.Relayed, Sockets: st.Connections, Streams: st.Subscriptions}
 	if st.Busy {
 		h.Mode = string(ModeBusy)
 	}

@@ -23,6 +23,9 @@ type Schema struct {
 // ReadSchema reads what is watched in Config.DatabaseURL, once, and makes the schema of it that a Server with this Config has. It needs a
 // database that is up, and listens to nothing.
 func ReadSchema(ctx context.Context, c Config) (Schema, error) {
+	if _, err := c.applyFeatures(); err != nil {
+		return Schema{}, fmt.Errorf("notifyql: %w", err)
+	}
 	log := c.Logger
 	if log == nil {
 		log = slog.Default()
@@ -54,7 +57,12 @@ type reads struct {
 }
 
 func buildSchema(c Config, fields []gql.Field, log *slog.Logger, tables catalog.Catalog, r reads) (*gql.Schema, []gql.Problem, error) {
+	on, err := c.applyFeatures()
+	if err != nil {
+		return nil, nil, err
+	}
 	return gql.Options{
+		NoBatches: !on["batches"], NoRows: !on["initial"], NoIntrospection: !on["introspection"],
 		Version: Version, Federation: c.Federation, Rows: r.rows, Narrow: r.narrow, Log: log,
 		Limits: gql.Limits{ResolverTimeout: c.Limits.ResolverTimeout, ResolverBytes: c.Limits.ResolverBytes},
 	}.Build(tables, fields)

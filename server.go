@@ -48,8 +48,9 @@ type Server struct {
 	ran       atomic.Bool
 	connected atomic.Bool // the listener is
 	readOnly  atomic.Bool
-	written   lags // from the write of a change to that of its event to a socket
-	handed    lags // and to when it was handed on to the subscriptions
+	features  map[string]bool // all there are, and whether they are on; not changed
+	written   lags            // from the write of a change to that of its event to a socket
+	handed    lags            // and to when it was handed on to the subscriptions
 
 	mu      sync.Mutex // guards machine, and holds it and the hub in one order
 	machine *feed.Machine
@@ -70,6 +71,10 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("notifyql: %w", err)
 	}
+	features, err := c.applyFeatures()
+	if err != nil {
+		return nil, fmt.Errorf("notifyql: %w", err)
+	}
 	if c.PoolURL == "" {
 		c.PoolURL = c.DatabaseURL
 	}
@@ -79,6 +84,7 @@ func New(c Config) (*Server, error) {
 		work: ws.NewBudget(float64(runtime.GOMAXPROCS(0)) / 4), // the rest is for what is sent to them, and for what that takes
 	}
 	s.readOnly.Store(c.ReadOnly)
+	s.features = features
 	if s.proxies, err = newProxies(c.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("notifyql: %w", err)
 	}

@@ -57,7 +57,7 @@ type Upgrade func(w http.ResponseWriter, r *http.Request, h Handshake) (Socket, 
 
 // Handshake is what to accept a WebSocket with that is given to ServeSocket.
 func (s *Server) Handshake() Handshake {
-	return Handshake{Subprotocols: ws.Subprotocols(), MaxMessageBytes: s.cfg.Limits.MessageBytes, Compression: s.cfg.Compression}
+	return Handshake{Subprotocols: s.subprotocols(), MaxMessageBytes: s.cfg.Limits.MessageBytes, Compression: s.cfg.Compression}
 }
 
 // ServeSocket speaks the socket's subprotocol until the connection ends, and closes the socket. It is for programs that accept

@@ -55,6 +55,7 @@ func TestABadCommandLineSaysWhatIsWrong(t *testing.T) {
 		"nobody there":       {[]string{"watch", "t"}, map[string]string{"DATABASE_URL": "postgres://127.0.0.1:1/x"}, 1, "is Postgres running there"},
 		"nor to migrate":     {[]string{"migrate", "up"}, map[string]string{"DATABASE_URL": "postgres://127.0.0.1:1/x"}, 1, "is Postgres running there"},
 		"no URL":             {[]string{"tables"}, map[string]string{"DATABASE_URL": "nonsense"}, 1, "want something like postgres://"},
+		"no such feature":    {[]string{"serve", "--auth", "trust", "--features", "sse,-see"}, map[string]string{"DATABASE_URL": "postgres://127.0.0.1:1/x"}, 1, `no feature "see"; there are batches,`},
 		"watch, read-only":   {[]string{"watch", "t"}, map[string]string{"DATABASE_URL": "postgres://127.0.0.1:1/x", "NOTIFYQL_READ_ONLY": "true"}, 1, "NOTIFYQL_READ_ONLY is set"},
 		"unwatch, read-only": {[]string{"unwatch", "t", "--read-only"}, map[string]string{"DATABASE_URL": "postgres://127.0.0.1:1/x"}, 1, "NOTIFYQL_READ_ONLY is set"},
 		"migrate, read-only": {[]string{"migrate", "down"}, map[string]string{"DATABASE_URL": "postgres://127.0.0.1:1/x", "NOTIFYQL_READ_ONLY": "1"}, 1, "NOTIFYQL_READ_ONLY is set"},

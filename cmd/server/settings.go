@@ -20,7 +20,7 @@ type settings struct {
 	tlsCert, tlsKey                                            string // files
 	traces                                                     string
 	adminAddr, adminToken                                      string
-	origins                                                    []string
+	origins, features                                          []string
 	trusted                                                    []netip.Prefix
 	auth                                                       authSettings
 	migrate, graphiql, federation, compression, readOnly       bool
@@ -79,6 +79,7 @@ func (s *settings) list() []setting {
 		{"graphiql", "NOTIFYQL_GRAPHIQL", "true", "show GraphiQL to a browser that opens /graphql", yes(&s.graphiql)},
 		{"federation", "NOTIFYQL_FEDERATION", "false", "be a subgraph that a gateway can compose with others (Apollo Federation 2)", yes(&s.federation)},
 		{"compression", "NOTIFYQL_COMPRESSION", "false", "offer compression (permessage-deflate) to WebSockets: less to send, more CPU", yes(&s.compression)},
+		{"features", "NOTIFYQL_FEATURES", "", "what else to switch on, or with a - before it off, separated by commas, such as -sse,-introspection; notifyql config lists them. It wins over the settings before", list(&s.features)},
 		{"origins", "NOTIFYQL_ORIGINS", "", "hosts, beside the server's own, whose pages may connect; separated by commas, such as app.example.com,*.example.org", list(&s.origins)},
 		{"drain-timeout", "NOTIFYQL_DRAIN_TIMEOUT", "10s", "how long to wait for sockets to close when going down", span(&s.drain)},
 		{"max-connections", "NOTIFYQL_MAX_CONNECTIONS", "10000", "sockets and event streams at once", count(&l.Connections)},
@@ -140,6 +141,10 @@ func (p *program) config(_ context.Context, args []string) error {
 		return err
 	}
 	writeTable(p.stdout)
+	fmt.Fprint(p.stdout, "\n`NOTIFYQL_FEATURES` switches these:\n\n| feature | default | what |\n|---|---|---|\n")
+	for _, f := range notifyql.Features() {
+		fmt.Fprintf(p.stdout, "| `%s` | %s | %s |\n", f.Name, map[bool]string{true: "on", false: "off"}[f.Default], f.Help)
+	}
 	return nil
 }
 
@@ -164,7 +169,7 @@ func (p *program) serverConfig(s *settings) (notifyql.Config, error) {
 	c := notifyql.Config{DatabaseURL: s.databaseURL, PoolURL: s.poolURL, Mode: notifyql.Mode(s.mode), Limits: s.limits, DrainTimeout: s.drain, Logger: log}
 	c.GraphiQL.Disabled, c.Federation, c.Compression = !s.graphiql, s.federation, s.compression
 	c.Origins, c.TrustedProxies, c.Recheck = s.origins, s.trusted, s.auth.recheck
-	c.ReadOnly = s.readOnly
+	c.ReadOnly, c.Features = s.readOnly, s.features
 	if s.readOnly && s.migrate {
 		return c, errReadOnly
 	}

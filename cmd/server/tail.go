@@ -15,7 +15,7 @@ import (
 func (p *program) schema(ctx context.Context, args []string) error {
 	var s settings
 	fs := p.flags("schema", "")
-	if err := p.register(fs, &s, "database-url", "federation"); err != nil {
+	if err := p.register(fs, &s, "database-url", "federation", "features"); err != nil {
 		return err
 	}
 	if _, err := p.parse(fs, args, 0); err != nil {
@@ -24,7 +24,7 @@ func (p *program) schema(ctx context.Context, args []string) error {
 	if s.databaseURL == "" {
 		return errNoDatabase
 	}
-	schema, err := notifyql.ReadSchema(ctx, notifyql.Config{DatabaseURL: s.databaseURL, Federation: s.federation})
+	schema, err := notifyql.ReadSchema(ctx, notifyql.Config{DatabaseURL: s.databaseURL, Federation: s.federation, Features: s.features})
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ type Schema struct {
 
 // builder collects a schema's parts.
 type builder struct {
+	options      Options
 	types, roots namer
 	tables       []*table
 	rowFields    []*custom // custom fields of tables' rows
@@ -64,7 +65,7 @@ func (o Options) Build(c catalog.Catalog, fields []Field) (*Schema, []Problem, e
 
 // build makes a schema without the columns that are hidden.
 func (o Options) build(c catalog.Catalog, fields []Field, hidden map[columnID]bool) (*Schema, []Problem, error) {
-	b := &builder{types: namer{}, roots: namer{channelField: true}, enums: map[string]*enum{}, used: map[string]bool{}, hidden: hidden}
+	b := &builder{options: o, types: namer{}, roots: namer{channelField: true}, enums: map[string]*enum{}, used: map[string]bool{}, hidden: hidden}
 	s := &Schema{tables: map[string]*table{}, customs: map[string]*custom{channelField: {name: channelField}}, options: o}
 	s.options.Limits = o.Limits.withDefaults()
 	s.cache.limit, s.cache.max = s.options.Limits.Documents, maxKept
@@ -108,7 +109,7 @@ func (o Options) build(c catalog.Catalog, fields []Field, hidden map[columnID]bo
 	// gqlparser brings more directives than the specification has; what we do not do, a document must not ask for.
 	delete(s.ast.Directives, "defer")
 	for _, t := range b.tables {
-		s.tables[t.field+"Changed"], s.tables[t.field+"Batch"] = t, t
+		s.tables[t.field+"Changed"], s.tables[t.field+"Batch"] = t, t // the second may not be in the schema
 	}
 	s.sdl = printSchema(s.ast)
 	return s, b.problems, nil

@@ -88,6 +88,11 @@ func (s *Schema) document(r Request) (*document, errorList) {
 	if errs := s.validate(parsed, r.Query); errs != nil {
 		return nil, errs
 	}
+	if s.options.NoIntrospection {
+		if err := introspects(parsed); err != nil {
+			return nil, errorList{err}
+		}
+	}
 	op, failed := operation(parsed, r.OperationName)
 	if failed != nil {
 		return nil, errorList{failed}
@@ -95,6 +100,31 @@ func (s *Schema) document(r Request) (*document, errorList) {
 	doc := &document{key: key, op: op}
 	s.cache.put(doc)
 	return doc, nil
+}
+
+// introspects refuses a document that asks for the schema.
+func introspects(doc *ast.QueryDocument) (err *gqlError) {
+	var find func(set ast.SelectionSet)
+	find = func(set ast.SelectionSet) {
+		for _, sel := range set {
+			switch sel := sel.(type) {
+			case *ast.Field:
+				if sel.Name == "__schema" || sel.Name == "__type" {
+					err = newError(codeValidation, sel.Position, "Introspection is switched off: %s can't be asked for.", sel.Name)
+				}
+				find(sel.SelectionSet)
+			case *ast.InlineFragment:
+				find(sel.SelectionSet)
+			}
+		}
+	}
+	for _, op := range doc.Operations {
+		find(op.SelectionSet)
+	}
+	for _, f := range doc.Fragments {
+		find(f.SelectionSet)
+	}
+	return err
 }
 
 // validate holds a document against the schema.

@@ -84,7 +84,11 @@ type Event struct {
 type Options struct {
 	Version    string // of the program, for serverInfo
 	Federation bool   // be a subgraph that a gateway can compose with others
-	Limits     Limits
+	NoBatches  bool   // no fields of whole transactions
+	NoRows     bool   // subscriptions do not begin with rows as they stand
+	// NoIntrospection refuses to tell the schema.
+	NoIntrospection bool
+	Limits          Limits
 	// Rows reads rows as they stand, in any order, for a gateway that asks for entities: at most Limits.List of them, those that
 	// the query's condition names by key. Nil: of an entity only the key is known.
 	Rows func(ctx context.Context, q *change.Query) ([]change.Change, error)

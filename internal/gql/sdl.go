@@ -100,11 +100,9 @@ func (b *builder) writeTable(t *table) {
 	w.WriteString(describe("  ", "When the row was written, shortly before the commit.") + "  committedAt: DateTime\n")
 	w.WriteString(describe("  ", cursorDoc) + "  cursor: Cursor\n}\n")
 
-	fmt.Fprintf(w, "\n%stype %sBatch {\n", describe("", "The changes of one transaction to the rows of "+what+" that a subscription selects, or rows that stand."), t.name)
-	fmt.Fprintf(w, "  changes: [%sChange!]!\n", t.name)
-	w.WriteString(describe("  ", "False: more of the same follows in the next batch.") + "  complete: Boolean!\n")
-	w.WriteString(describe("  ", "All that came before now was sent. There are no changes in this batch.") + "  synced: Boolean!\n")
-	w.WriteString(describe("  ", cursorDoc) + "  cursor: Cursor\n}\n")
+	if !b.options.NoBatches {
+		b.writeBatch(t, what)
+	}
 
 	fmt.Fprintf(w, "\n%sinput %sWhere {\n", describe("", "Rows of "+what+". All that is given must hold; a comparison with NULL does not."), t.name)
 	fmt.Fprintf(w, "  and: [%[1]sWhere!]\n  or: [%[1]sWhere!]\n  not: %[1]sWhere\n", t.name)
@@ -116,8 +114,21 @@ func (b *builder) writeTable(t *table) {
 	arguments := b.writeOrderBy(t, what)
 	doc := "Each insert, update and delete of the rows of " + what + " that where selects, and each truncate."
 	fmt.Fprintf(w, "\nextend type Subscription {\n%s  %sChanged(%s): %sChange!\n", describe("  ", doc), t.field, arguments, t.name)
-	doc = "The same changes, those of one transaction together; of a large one, in parts."
-	fmt.Fprintf(w, "%s  %sBatch(%s): %sBatch!\n}\n", describe("  ", doc), t.field, arguments, t.name)
+	if !b.options.NoBatches {
+		doc = "The same changes, those of one transaction together; of a large one, in parts."
+		fmt.Fprintf(w, "%s  %sBatch(%s): %sBatch!\n", describe("  ", doc), t.field, arguments, t.name)
+	}
+	w.WriteString("}\n")
+}
+
+// writeBatch writes the type of a transaction's changes.
+func (b *builder) writeBatch(t *table, what string) {
+	w := &b.sdl
+	fmt.Fprintf(w, "\n%stype %sBatch {\n", describe("", "The changes of one transaction to the rows of "+what+" that a subscription selects, or rows that stand."), t.name)
+	fmt.Fprintf(w, "  changes: [%sChange!]!\n", t.name)
+	w.WriteString(describe("  ", "False: more of the same follows in the next batch.") + "  complete: Boolean!\n")
+	w.WriteString(describe("  ", "All that came before now was sent. There are no changes in this batch.") + "  synced: Boolean!\n")
+	w.WriteString(describe("  ", cursorDoc) + "  cursor: Cursor\n}\n")
 }
 
 const cursorDoc = "Where this leaves off: to go on behind it, give it as after. Null for rows that stand, and where there is no log."
@@ -125,6 +136,9 @@ const cursorDoc = "Where this leaves off: to go on behind it, give it as after. 
 // writeOrderBy writes the input type of a table's orders, if it has a column to order by, and returns the arguments of its
 // fields.
 func (b *builder) writeOrderBy(t *table, what string) (arguments string) {
+	if b.options.NoRows {
+		return "\n    where: " + t.name + "Where\n" + describe("    ", "Go on behind this place.") + "    after: Cursor\n  "
+	}
 	var fields, orderBy string
 	for i := range t.columns {
 		if c := &t.columns[i]; c.orderable() {

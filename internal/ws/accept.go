@@ -33,6 +33,8 @@ type AcceptOptions struct {
 	// Compression offers permessage-deflate without context takeover: no memory for an idle connection, CPU for each
 	// message and each subscriber.
 	Compression bool
+	// Subprotocols are those to agree on, the best first. Nil: all that Serve speaks.
+	Subprotocols []string
 }
 
 const (
@@ -81,8 +83,12 @@ func accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*socket, e
 	if o.Compression {
 		mode = websocket.CompressionNoContextTakeover
 	}
+	subprotocols := o.Subprotocols
+	if subprotocols == nil {
+		subprotocols = Subprotocols()
+	}
 	c, err := websocket.Accept(h, r, &websocket.AcceptOptions{
-		Subprotocols:       Subprotocols(),
+		Subprotocols:       subprotocols,
 		InsecureSkipVerify: true, // Allow has looked
 		CompressionMode:    mode,
 		OnPingReceived:     s.pinged,

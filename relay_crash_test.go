@@ -1,6 +1,7 @@
 package notifyql_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -73,6 +74,69 @@ func TestRelayOfDroppedChanges(t *testing.T) {
 		var refused *notifyql.RequestError
 		if !errors.As(err, &refused) || !strings.Contains(string(refused.Errors), `"code":"CURSOR_EXPIRED"`) {
 			t.Errorf("at node %d it ended with %v", i, err)
+		}
+	}
+}
+
+// Who can write to the stream can neither show anything to anybody nor keep anything from anybody.
+func TestForgedRecordsHarmNobody(t *testing.T) {
+	t.Parallel()
+	r := newRelayed(t, 2)
+	r.follow(t)
+	stranger := r.broker.Join("notifyql", bustest.Options{})
+	reader, err := stranger.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	const rows, last = 6, 40
+	judges := []*judge{r.judge(t, r.nodes[0], "the first", rows, last), r.judge(t, r.nodes[1], "the second", rows, last)}
+	stop, forging := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(forging)
+		var kept [][]byte
+		for n := 0; ; n++ {
+			records, err := reader.Read(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if len(kept) < 20 {
+				for _, record := range records {
+					kept = append(kept, bytes.Clone(record))
+				}
+			}
+			forged := bytes.Clone(records[0])
+			switch n % 4 {
+			case 0: // again what was appended long ago
+				forged = kept[n%len(kept)]
+			case 1:
+				forged[len(forged)/2] ^= 1
+			case 2:
+				forged = forged[:len(forged)/2]
+			case 3:
+				forged[0]++
+			}
+			if err := stranger.Append(t.Context(), forged); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	r.write(t, 2, rows, last, nil)
+	for _, j := range judges {
+		<-j.done
+	}
+	close(stop)
+	<-forging
+	for _, n := range r.nodes {
+		if why := n.Health().Problems["bus"]; !strings.Contains(why, "stream") {
+			t.Errorf("nobody is told: %q", why)
 		}
 	}
 }

@@ -23,6 +23,7 @@ type follower struct {
 	up      bool       // the machine takes what comes as notified
 	session session    // that is followed, if up
 	number  uint64     // of the record that came last
+	foreign time.Time  // when a record came last that is not ours; zero: none did lately
 }
 
 // run returns when ctx is done.
@@ -128,8 +129,13 @@ func pump(ctx context.Context, r bus.Reader, batches chan<- [][]byte, taken <-ch
 func (f *follower) record(ctx context.Context, raw []byte) bool {
 	h, rest, err := unseal(raw, f.key)
 	if err != nil {
+		f.foreign = time.Now()
 		f.problem(err)
 		return false
+	}
+	if !f.foreign.IsZero() && time.Since(f.foreign) > foreignTime {
+		f.foreign = time.Time{}
+		f.problem(nil)
 	}
 	switch {
 	case !f.up || h.session != f.session && h.number == 0:

@@ -23,6 +23,7 @@ const (
 	keepAlive       = 100 * time.Millisecond // between records at most
 	suspicion       = 250 * time.Millisecond // without a record, after which another leader is sought
 	silence         = time.Second            // after which the session is given up
+	foreignTime     = 10 * time.Second       // for which a record that is not ours is said to be there
 	openTimeout     = 5 * time.Second
 	appendTimeout   = 2 * time.Second
 	farewellTimeout = 200 * time.Millisecond

@@ -129,8 +129,10 @@ func pump(ctx context.Context, r bus.Reader, batches chan<- [][]byte, taken <-ch
 func (f *follower) record(ctx context.Context, raw []byte) bool {
 	h, rest, err := unseal(raw, f.key)
 	if err != nil {
-		f.foreign = time.Now()
-		f.problem(err)
+		if now := time.Now(); now.Sub(f.foreign) > time.Second { // there may be many
+			f.foreign = now
+			f.problem(err)
+		}
 		return false
 	}
 	if !f.foreign.IsZero() && time.Since(f.foreign) > foreignTime {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/notifyql/notifyql"
+	"github.com/notifyql/notifyql/bus/bustest"
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
 )
 
@@ -66,6 +67,7 @@ func TestWhoSeesWhat(t *testing.T) {
 		"inline": {notifyql.ModeQuiet, "sesame"},
 		"marker": {notifyql.ModeQuiet, strings.Repeat("sesame", 2000)},
 		"busy":   {notifyql.ModeBusy, "sesame"},
+		"broker": {notifyql.ModeQuiet, "sesame"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -80,10 +82,14 @@ func TestWhoSeesWhat(t *testing.T) {
 			late.ExpiresAt = time.Now().Add(-time.Second)
 			d.set("late", late)
 			var log locked
+			var bus notifyql.Bus
+			if name == "broker" {
+				bus = notifyql.StreamBus(bustest.NewMemory().Join("notifyql", bustest.Options{}))
+			}
 			srv := run(t, notifyql.Config{
-				DatabaseURL: db.URL, Mode: c.mode, Federation: true, Auth: d.auth, Recheck: 50 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+				DatabaseURL: db.URL, Bus: bus, Mode: c.mode, Federation: true, Auth: d.auth, Recheck: 50 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			})
-			eventually(t, "the mode", func() bool { return srv.Stats().Busy == (c.mode == notifyql.ModeBusy) && srv.Stats().Leader })
+			eventually(t, "the mode", func() bool { return srv.Stats().Busy == (c.mode == notifyql.ModeBusy) && srv.Stats().Leader && srv.Stats().Relayed == (name == "broker") })
 			url := face(t, srv)
 
 			// A cursor grants nothing: all go on from that of one who sees most.

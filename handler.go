@@ -19,11 +19,14 @@ import (
 // Handler returns a router to mount under any path:
 //
 //	r.Mount("/graphql", srv.Handler())                                      // chi
-//	mux.Handle("/graphql/", http.StripPrefix("/graphql", srv.Handler()))    // net/http
+//	mux.Handle("/graphql", srv.Handler())                                   // net/http
+//	mux.Handle("/live", http.StripPrefix("/live", srv.Handler()))           // under another name
 //
 // At its root, and again at /graphql so that it can also be a server's whole handler, it takes WebSockets and requests for
 // Server-Sent Events, answers queries of the schema by GET and POST, and shows GraphiQL to a browser's GET; at
-// subscriptions below that, the first two only. A socket outlives its handler: what wraps the handler sees it return at once.
+// subscriptions below that, the first two only. A socket outlives its handler: what wraps the handler sees it return at once. Middleware
+// may wrap the ResponseWriter, as long as that has Unwrap; a deadline of the request's context ends neither a socket nor an event
+// stream.
 func (s *Server) Handler() http.Handler {
 	r := chi.NewRouter()
 	r.Use(s.proxies.handler)

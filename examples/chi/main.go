@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 	"github.com/notifyql/notifyql"
 )
 
@@ -17,6 +18,7 @@ func main() {
 	}
 	go srv.Run(context.Background())
 	r := chi.NewRouter()
+	r.Use(middleware.Logger, middleware.Compress(5))
 	r.Mount("/graphql", srv.Handler())
-	log.Fatal(http.ListenAndServe(":8000", r))
+	log.Fatal(http.ListenAndServe(":"+os.Getenv("PORT"), r))
 }

@@ -14,6 +14,9 @@ import (
 // Version is the program's.
 const Version = "0.1.0"
 
+// version is what a build says that it is: -ldflags "-X github.com/notifyql/notifyql.version=0.1.1".
+var version = Version
+
 // Config is what a Server is made from. The zero value of each field has a sane default.
 type Config struct {
 	// DatabaseURL reaches Postgres directly, without a transaction pooler: the server listens on it.

@@ -113,6 +113,7 @@ func (s *Server) OpsHandler() http.Handler {
 
 // Health is what /health answers.
 type Health struct {
+	Version   string    `json:"version"`
 	Status    string    `json:"status"` // ready, starting, disconnected or draining
 	Listening bool      `json:"listening"`
 	Since     time.Time `json:"since,omitzero"` // of listening, or of not listening
@@ -133,7 +134,7 @@ type Health struct {
 // Health says whether the server is fit to take clients, and why not.
 func (s *Server) Health() Health {
 	st := s.Stats()
-	h := Health{Status: "ready", Listening: st.Listening, Mode: string(ModeQuiet), Leader: st.Leader, ReadOnly: st.ReadOnly, Features: s.featuresOn(), LagMillis: float64(s.handed.recent(time.Now())) / 1e3, Bus: s.cfg.Bus.String(), Relayed: st.Relayed, Sockets: st.Connections, Streams: st.Subscriptions}
+	h := Health{Version: version, Status: "ready", Listening: st.Listening, Mode: string(ModeQuiet), Leader: st.Leader, ReadOnly: st.ReadOnly, Features: s.featuresOn(), LagMillis: float64(s.handed.recent(time.Now())) / 1e3, Bus: s.cfg.Bus.String(), Relayed: st.Relayed, Sockets: st.Connections, Streams: st.Subscriptions}
 	if st.Busy {
 		h.Mode = string(ModeBusy)
 	}

@@ -63,7 +63,7 @@ func buildSchema(c Config, fields []gql.Field, log *slog.Logger, tables catalog.
 	}
 	return gql.Options{
 		NoBatches: !on["batches"], NoRows: !on["initial"], NoIntrospection: !on["introspection"],
-		Version: Version, Federation: c.Federation, Rows: r.rows, Narrow: r.narrow, Log: log,
+		Version: version, Federation: c.Federation, Rows: r.rows, Narrow: r.narrow, Log: log,
 		Limits: gql.Limits{ResolverTimeout: c.Limits.ResolverTimeout, ResolverBytes: c.Limits.ResolverBytes},
 	}.Build(tables, fields)
 }

@@ -126,11 +126,15 @@ func (p *program) onTable(ctx context.Context, fs *flag.FlagSet, args []string, 
 func (p *program) tables(ctx context.Context, args []string) error {
 	var s settings
 	fs := p.flags("tables", "")
+	sql := fs.Bool("sql", false, "print SQL that declares the same again, settings and members of roles included")
 	if err := p.databaseFlags(fs, &s); err != nil {
 		return err
 	}
 	if _, err := p.parse(fs, args, 0); err != nil {
 		return err
+	}
+	if *sql {
+		return withConn(ctx, s.databaseURL, func(conn *pgx.Conn) error { return p.definitions(ctx, conn) })
 	}
 	err := withConn(ctx, s.databaseURL, func(conn *pgx.Conn) error {
 		if err := p.list(ctx, conn, "", `select * from notifyql.watched order by 1`); err != nil {

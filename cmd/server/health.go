@@ -18,6 +18,7 @@ func (p *program) health(ctx context.Context, args []string) error {
 	if err := p.register(fs, &s, "addr", "tls-cert"); err != nil {
 		return err
 	}
+	wait := fs.Duration("wait", 0, "ask again until it is well, so long at most")
 	if _, err := p.parse(fs, args, 0); err != nil {
 		return err
 	}
@@ -31,8 +32,6 @@ func (p *program) health(ctx context.Context, args []string) error {
 	case "::":
 		host = "::1"
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
 	scheme, client := "http", http.DefaultClient
 	if s.tlsCert != "" {
 		scheme = "https"
@@ -40,22 +39,44 @@ func (p *program) health(ctx context.Context, args []string) error {
 		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
 		client = &http.Client{Transport: transport}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+net.JoinHostPort(host, port)+"/health", nil)
+	url := scheme + "://" + net.JoinHostPort(host, port) + "/health"
+	for deadline := time.Now().Add(*wait); ; {
+		body, err := askHealth(ctx, client, url)
+		if err == nil || time.Until(deadline) < healthPause || ctx.Err() != nil {
+			if body != "" {
+				fmt.Fprintln(p.stdout, body)
+			}
+			return err
+		}
+		select {
+		case <-time.After(healthPause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+const healthPause = 200 * time.Millisecond
+
+// askHealth returns what the server says, also if it is not well.
+func askHealth(ctx context.Context, client *http.Client, url string) (says string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return "", err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("the server does not answer: %w", err)
+		return "", fmt.Errorf("the server does not answer: %w", err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
-		return err
+		return "", err
 	}
-	fmt.Fprintln(p.stdout, strings.TrimSpace(string(body)))
+	says = strings.TrimSpace(string(body))
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the server is not ready (%s)", resp.Status)
+		return says, fmt.Errorf("the server is not ready (%s)", resp.Status)
 	}
-	return nil
+	return says, nil
 }

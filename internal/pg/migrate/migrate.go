@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -10,14 +11,17 @@ import (
 	"github.com/notifyql/notifyql/migrations"
 )
 
-// Up brings the database to this program's version. It returns nil if it is there already, and an error that wraps
-// ErrTooOld if the database is beyond it. Canceled, it leaves the database at the last version it reached.
+// Up brings the database to this program's version. It returns nil if it is there already, or beyond it and this program may run on
+// it, so that going back to a program is no matter of the schema; and an error that wraps ErrTooOld if it may not. Canceled, it leaves the database at the last version it reached.
 func Up(ctx context.Context, databaseURL string) error {
 	err := run(ctx, databaseURL, nil, func(s *session) error {
 		if _, err := s.conn.Exec(ctx, ensureSchema); err != nil {
 			return err
 		}
 		if err := s.newer(ctx); err != nil {
+			if errors.Is(err, ErrTooOld) && Check(ctx, s.conn) == nil {
+				return nil
+			}
 			return err
 		}
 		return s.steps(ctx, Latest())

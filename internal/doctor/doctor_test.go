@@ -3,9 +3,12 @@ package doctor_test
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/notifyql/notifyql"
 	"github.com/notifyql/notifyql/internal/doctor"
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
 	pgmigrate "github.com/notifyql/notifyql/internal/pg/migrate"
@@ -177,6 +180,52 @@ func TestAHealthyDatabase(t *testing.T) {
 	b, err := json.Marshal(r)
 	if err != nil || !strings.Contains(string(b), `"severity":"ok"`) {
 		t.Errorf("%s, %v", b, err)
+	}
+}
+
+// So it is beside a server that leads and writers that write.
+func TestAHealthyDatabaseAtWork(t *testing.T) {
+	t.Parallel()
+	p := newPatient(t, pgtest.New(t))
+	before := p.look()
+	srv, err := notifyql.New(notifyql.Config{DatabaseURL: p.URLAs(p.login), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	defer stop()
+	parts.Go(func() {
+		if err := srv.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	<-srv.Ready()
+	for w := range 3 {
+		conn := p.Conn(t, "postgres")
+		parts.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				if _, err := conn.Exec(context.WithoutCancel(ctx), `insert into rates values ($1, 1)`, 1_000_000*w+n); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for leads := false; !leads; leads = srv.Stats().Leader {
+		p.look()
+	}
+	for range 5 {
+		r := p.look()
+		for _, f := range r.Findings {
+			if f.Severity != doctor.OK && !before.Has(f.ID) {
+				t.Errorf("%+v", f)
+			}
+		}
+		if !strings.Contains(text(r), "a server leads, and no stranger") {
+			t.Error(text(r))
+		}
 	}
 }
 

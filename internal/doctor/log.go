@@ -213,12 +213,54 @@ func (v *visit) twoPhase(ctx context.Context) (string, error) {
 	return "two-phase commit is switched off", err
 }
 
+// twice is the time between the two looks that a session has to be seen in: the locks of one moment are not listed in one.
+const twice = 100 * time.Millisecond
+
 // locks looks who has taken the advisory locks that are the servers'.
 func (v *visit) locks(ctx context.Context) (string, error) {
-	var which string
-	var s stranger
-	servers := 0
-	err := v.each(ctx, `
+	first, _, err := v.holders(ctx)
+	if err != nil {
+		return "", err
+	}
+	var again map[holder]bool
+	leads := false
+	if len(first) > 0 {
+		select {
+		case <-time.After(twice):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+	if again, leads, err = v.holders(ctx); err != nil {
+		return "", err
+	}
+	for h := range first {
+		switch {
+		case !again[h]:
+		case h.which == "leader":
+			v.found(Error, "leader-lock", h.String(), "it holds the lock of the leader's place, and is no server", "The stream stays busy, and nobody leads, until it ends.", h.end())
+		default:
+			v.found(Warning, "gate-lock", h.String(), "it holds the lock that makes writers notify or be silent, and writes nothing", "The stream can't become quiet, or writers notify nobody, until it ends.", h.end())
+		}
+	}
+	if !leads {
+		return "no server leads at the moment: changes are logged, and nothing is notified", nil
+	}
+	return "a server leads, and no stranger holds its locks", nil
+}
+
+// holder is who holds the leader's lock or the gate.
+type holder struct {
+	stranger
+	which string
+}
+
+// holders are the strangers among them: sessions that are no server's, and of those that share the gate no writer's. leads reports whether a
+// server has the leader's place.
+func (v *visit) holders(ctx context.Context) (strangers map[holder]bool, leads bool, err error) {
+	strangers = map[holder]bool{}
+	var h holder
+	err = v.each(ctx, `
 		select k.which, l.pid, coalesce(a.application_name, '')
 		from notifyql.mode m
 		cross join lateral (values ('leader', m.lead), ('gate', m.gate)) k (which, key)
@@ -227,23 +269,17 @@ func (v *visit) locks(ctx context.Context) (string, error) {
 		 and l.classid::bigint = k.key >> 32 & 4294967295 and l.objid::bigint = k.key & 4294967295
 		left join pg_catalog.pg_stat_activity a on a.pid = l.pid
 		where k.which = 'leader' or l.mode = 'ExclusiveLock' or not exists (
-		  select from pg_catalog.pg_locks w where w.pid = l.pid and w.locktype = 'relation' and w.mode = 'RowExclusiveLock' and w.relation = 'notifyql.change'::regclass)
-		order by 1 desc, 2`,
-		[]any{&which, &s.pid, &s.name}, func() error {
+		  select from pg_catalog.pg_locks w where w.pid = l.pid and w.locktype = 'relation' and w.mode = 'RowExclusiveLock' and w.relation = 'notifyql.change'::regclass)`,
+		[]any{&h.which, &h.pid, &h.name}, func() error {
 			switch {
-			case s.name == "notifyql leader":
-				servers = 1
-			case which == "leader":
-				v.found(Error, "leader-lock", s.String(), "it holds the lock of the leader's place, and is no server", "The stream stays busy, and nobody leads, until it ends.", s.end())
-			case s.name != "notifyql": // a server's heartbeat takes it for a moment
-				v.found(Warning, "gate-lock", s.String(), "it holds the lock that makes writers notify or be silent, and writes nothing", "The stream can't become quiet, or writers notify nobody, until it ends.", s.end())
+			case h.name == "notifyql leader":
+				leads = leads || h.which == "leader"
+			case h.which == "leader" || h.name != "notifyql": // a server's heartbeat takes the gate for a moment
+				strangers[h] = true
 			}
 			return nil
 		})
-	if servers == 0 {
-		return "no server leads at the moment: changes are logged, and nothing is notified", err
-	}
-	return "a server leads, and no stranger holds its locks", err
+	return strangers, leads, err
 }
 
 func tried(n int) string {

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/notifyql/notifyql/internal/pg"
@@ -23,6 +25,11 @@ type Config struct {
 	DatabaseURL string
 	// PoolURL is for all else and may go through a pooler. Empty: DatabaseURL.
 	PoolURL string
+	// Pool takes the place of PoolURL, and without a DatabaseURL of that, too: the server then connects directly as the pool's configuration says,
+	// BeforeConnect left out. The pool stays yours: close it after Run has returned. The server uses up to MaxConns of its
+	// connections, of which it needs four, six behind a broker; what you take of them it waits for. A statement_timeout of theirs ends
+	// reads of many rows, too.
+	Pool *pgxpool.Pool
 
 	// Bus is what carries changes to this server. The default listens to Postgres itself; MemoryBus needs no database
 	// and carries published events of this process only.
@@ -91,6 +98,10 @@ type Config struct {
 	// TracerProvider gets spans of what happens to subscriptions and transactions, as docs/operations.md lists them. Nil: nothing is
 	// traced, and nothing is paid for it.
 	TracerProvider trace.TracerProvider
+
+	// Registerer gets the metrics that OpsHandler shows at /metrics, from New to the end of Run. Of several servers in one registry, each has a
+	// label of its own by prometheus.WrapRegistererWith. Nil: only OpsHandler shows them.
+	Registerer prometheus.Registerer
 
 	// Logger gets the server's log. Nil: slog.Default. Secrets are taken out of what is logged.
 	Logger *slog.Logger

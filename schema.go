@@ -30,7 +30,7 @@ func ReadSchema(ctx context.Context, c Config) (Schema, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	db, err := pg.New(pg.Config{DatabaseURL: c.DatabaseURL, PoolURL: c.PoolURL, Log: log})
+	db, err := pg.New(pg.Config{DatabaseURL: c.DatabaseURL, PoolURL: c.PoolURL, Pool: c.Pool, Log: log})
 	if err != nil {
 		return Schema{}, fmt.Errorf("notifyql: %w", err)
 	}

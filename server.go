@@ -98,7 +98,7 @@ func New(c Config) (*Server, error) {
 		s.source = inProcess{memory.New()}
 	} else {
 		conf := pg.Config{
-			DatabaseURL: c.DatabaseURL, PoolURL: c.PoolURL, Mode: mode, Log: s.log, OnCatalog: s.follow, OnSettled: s.settled, Enter: s.enter,
+			DatabaseURL: c.DatabaseURL, PoolURL: c.PoolURL, Pool: c.Pool, Mode: mode, Log: s.log, OnCatalog: s.follow, OnSettled: s.settled, Enter: s.enter,
 		}
 		if c.Bus.stream != nil {
 			s.relay = relay.New(relay.Config{Stream: c.Bus.stream, OnSettled: s.settled, Log: s.log})
@@ -133,6 +133,11 @@ func New(c Config) (*Server, error) {
 	if c.Bus.memory {
 		s.schema.Store(schema)
 	}
+	if c.Registerer != nil {
+		if err := c.Registerer.Register(&collector{s}); err != nil {
+			return nil, fmt.Errorf("notifyql: Config.Registerer: %w", err)
+		}
+	}
 	return s, nil
 }
 
@@ -145,6 +150,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return errors.New("notifyql: Run was called before; make a new Server")
 	}
 	defer close(s.ended)
+	if s.cfg.Registerer != nil {
+		defer s.cfg.Registerer.Unregister(&collector{s})
+	}
 	// The source outlives ctx until the sockets are closed, so that what is on its way arrives.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

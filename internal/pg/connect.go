@@ -32,12 +32,20 @@ var dialer = net.Dialer{
 const unacknowledged = 3 * time.Second
 
 // directConfig is for a session that holds something: it leads to the database itself.
-func directConfig(databaseURL, name string) (*pgx.ConnConfig, error) {
-	c, err := pgx.ParseConfig(databaseURL)
-	if err != nil {
-		return nil, badURL("DATABASE_URL", err)
+func directConfig(cfg Config, name string) (*pgx.ConnConfig, error) {
+	var c *pgx.ConnConfig
+	if cfg.DatabaseURL == "" && cfg.Pool != nil {
+		c = cfg.Pool.Config().ConnConfig
+		dial := c.DialFunc // it may lead where no other does
+		prepareConn(c, name)
+		c.DialFunc = dial
+	} else {
+		var err error
+		if c, err = pgx.ParseConfig(cfg.DatabaseURL); err != nil {
+			return nil, badURL("DATABASE_URL", err)
+		}
+		prepareConn(c, name)
 	}
-	prepareConn(c, name)
 	// The few queries of such a session are cheap, and must not fail in a strange way on what turns out to be a pooler.
 	c.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	return c, nil

@@ -2,6 +2,7 @@ package pg
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,8 @@ type Config struct {
 	// PoolSize is how many connections the pool has at most. Zero: 12. Two are left to sweeps and heartbeats, the others are shared by
 	// who reads and who publishes.
 	PoolSize int32
+	// Pool takes the place of PoolURL and PoolSize, and without a DatabaseURL of that, too. Close leaves it open.
+	Pool *pgxpool.Pool
 	// Beat is the time between heartbeats. Zero: a second.
 	Beat time.Duration
 	// Poll is how often the catalog is looked at for changes that nobody notified. Zero: a second.
@@ -76,6 +79,16 @@ type Source struct {
 
 // New checks the configuration and prepares a source. It does not connect: a database that is down is waited for by Run.
 func New(cfg Config) (*Source, error) {
+	spare := int32(2) // for sweeps and heartbeats
+	if cfg.Relayed {
+		spare = 4 // a leader has them twice
+	}
+	if cfg.Pool != nil {
+		cfg.PoolSize = cfg.Pool.Config().MaxConns
+		if cfg.PoolSize < spare+2 {
+			return nil, fmt.Errorf("the pool has room for %d connections and needs it for %d; set its MaxConns", cfg.PoolSize, spare+2)
+		}
+	}
 	if cfg.PoolSize == 0 {
 		cfg.PoolSize = poolSize
 		if cfg.Relayed {
@@ -94,21 +107,23 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	listenerConf, err := directConfig(cfg.DatabaseURL, listenerName)
+	listenerConf, err := directConfig(cfg, listenerName)
 	if err != nil {
 		return nil, err
 	}
-	leaderConf, err := directConfig(cfg.DatabaseURL, leaderName)
+	leaderConf, err := directConfig(cfg, leaderName)
 	if err != nil {
 		return nil, err
 	}
-	poolConf, err := poolConfig(cfg)
-	if err != nil {
-		return nil, err
-	}
-	pool, err := pgxpool.NewWithConfig(context.Background(), poolConf)
-	if err != nil {
-		return nil, err
+	pool := cfg.Pool
+	if pool == nil {
+		poolConf, err := poolConfig(cfg)
+		if err != nil {
+			return nil, err
+		}
+		if pool, err = pgxpool.NewWithConfig(context.Background(), poolConf); err != nil {
+			return nil, err
+		}
 	}
 	s := &Source{config: cfg, pool: pool, state: newState(cfg.Log)}
 	s.leader = &leader{config: leaderConf, state: s.state, mode: cfg.Mode, seen: &s.seen, early: make(chan struct{}, 1)}
@@ -122,10 +137,6 @@ func New(cfg Config) (*Source, error) {
 	s.listener = listenerConf
 	s.catalog = newFollower(pool, s.state, cfg.OnCatalog)
 	s.turner = &turner{pool: pool, state: s.state, pause: min(cfg.Turn/2, 30*time.Second)}
-	spare := int32(2) // for sweeps and heartbeats
-	if cfg.Relayed {
-		spare = 4 // a leader has them twice
-	}
 	publishers := max(1, 2*(cfg.PoolSize-spare)/5)
 	s.publishers = make(chan struct{}, publishers)
 	s.history = newHistory(pool, max(1, cfg.PoolSize-spare-publishers))
@@ -182,4 +193,8 @@ func (s *Source) enter(era change.Era) *change.Point {
 func (s *Source) Pool() *pgxpool.Stat { return s.pool.Stat() }
 
 // Close closes the pool. It waits for its connections to come back, so that Run has returned and no other method is in use.
-func (s *Source) Close() { s.pool.Close() }
+func (s *Source) Close() {
+	if s.config.Pool == nil {
+		s.pool.Close()
+	}
+}

@@ -73,7 +73,7 @@ func Verify(ctx context.Context, databaseURL string, o Verification) ([]Verified
 			return ctx.Err()
 		}
 	}
-	config, err := directConfig(databaseURL, poolName)
+	config, err := directConfig(Config{DatabaseURL: databaseURL}, poolName)
 	if err != nil {
 		return nil, err
 	}

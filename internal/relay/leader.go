@@ -65,7 +65,7 @@ type reading struct {
 	end   context.CancelCauseFunc
 	queue *queue
 	key   []byte
-	open  atomic.Bool // a transaction is queued of which more may come
+	asks  atomic.Bool // it is to be asked whether more comes of the transaction queued last
 
 	mu      sync.Mutex
 	machine *feed.Machine
@@ -104,6 +104,9 @@ func (s *reading) emit(in feed.Input) {
 		}
 	}
 	txns, actions := s.machine.Step(time.Now(), in)
+	if len(txns) > 0 {
+		s.asks.Store(s.machine.Stats().Open)
+	}
 	for i := range txns {
 		s.append(&txns[i])
 	}
@@ -112,7 +115,6 @@ func (s *reading) emit(in feed.Input) {
 		s.item = appendFolded(s.item[:0], &to)
 		s.queue.put(s.item)
 	}
-	s.open.Store(s.machine.Stats().Open)
 	for _, a := range actions {
 		s.db.Do(a)
 	}
@@ -209,11 +211,10 @@ func (s *reading) publish(ctx context.Context) error {
 			// So that nobody waits for more. It is no loss if this does not get through.
 			return cmp.Or(s.write(context.WithoutCancel(ctx), append(s.queue.empty(), itemEnd), farewellTimeout), ctx.Err())
 		}
-		told := len(record) > headerBytes
 		if err := s.write(ctx, record, appendTimeout); err != nil {
 			return err
 		}
-		if told && s.open.Load() && s.queue.idle() {
+		if s.queue.idle() && s.asks.Swap(false) {
 			s.db.Settle()
 		}
 	}

@@ -296,6 +296,9 @@ as $$
   select r.reason, r.hint
     from pg_class c
     cross join lateral (values
+      (c.relnamespace = 'notifyql'::regnamespace and c.relowner <> (select nspowner from pg_namespace where nspname = 'notifyql'),
+       'it is in the schema notifyql, where a role of that name makes its tables',
+       format('Move it: alter table %s set schema public; and set the search_path of the role, or give it another name.', tbl)),
       (c.relnamespace in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace, 'pg_toast'::regnamespace)
          or c.relnamespace = 'notifyql'::regnamespace,
        'it is a system table', 'Watch a table of your own.'),

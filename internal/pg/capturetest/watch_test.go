@@ -69,6 +69,7 @@ func TestWatchRefusesWithAReason(t *testing.T) {
 		{`select notifyql.watch('sequence')`, `it is not a table`},
 		{`select notifyql.watch('pg_class')`, `it is a system table`},
 		{`select notifyql.watch('notifyql.change')`, `it is a system table`},
+		{`create table notifyql.mine (id int, tenant_id text); select notifyql.watch('notifyql.mine')`, `in the schema notifyql, where a role of that name`},
 		{`create temp table passing (tenant_id text); select notifyql.watch('passing')`, `it is a temporary table`},
 		{`select notifyql.watch('parent')`, `tables inherit from it`},
 		{`select notifyql.watch('child')`, `it inherits from another table`},

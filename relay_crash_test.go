@@ -143,3 +143,32 @@ func TestForgedRecordsHarmNobody(t *testing.T) {
 		}
 	}
 }
+
+// A change is few records: at rest only signs of life are appended.
+func TestRelayRests(t *testing.T) {
+	t.Parallel()
+	r := newRelayed(t, 1)
+	r.follow(t)
+	reader, err := r.broker.Join("notifyql", bustest.Options{}).Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	r.db.Exec(t, "insert into items values (1, 'a', 1)")
+	const empty = 49
+	for said, alive := 0, 0; alive < 5; {
+		records, err := reader.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, record := range records {
+			if len(record) == empty {
+				alive++
+				continue
+			}
+			if said, alive = said+1, 0; said > 10 {
+				t.Fatal("it goes on and on")
+			}
+		}
+	}
+}

@@ -2,6 +2,7 @@ package notifyql
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,14 +66,32 @@ func PublishTx(ctx context.Context, tx Execer, events ...Event) error {
 	return nil
 }
 
+// SQLExecer runs a statement: a *sql.Tx, *sql.Conn or *sql.DB, with any driver for Postgres.
+type SQLExecer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// PublishSQL is PublishTx for a transaction of database/sql.
+func PublishSQL(ctx context.Context, tx SQLExecer, events ...Event) error {
+	list, err := pgEvents(events)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	statement, args := pg.PublishAll(list)
+	if _, err := tx.ExecContext(ctx, statement, args...); err != nil {
+		return fmt.Errorf("notifyql: publish: %w", err)
+	}
+	return nil
+}
+
 // QueuePublish is PublishTx for a batch: it queues the statement. An error means that nothing is queued.
 func QueuePublish(b *pgx.Batch, events ...Event) error {
 	list, err := pgEvents(events)
 	if err != nil || len(list) == 0 {
 		return err
 	}
-	sql, args := pg.PublishAll(list)
-	b.Queue(sql, args...)
+	statement, args := pg.PublishAll(list)
+	b.Queue(statement, args...)
 	return nil
 }
 

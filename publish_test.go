@@ -2,7 +2,9 @@ package notifyql_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/notifyql/notifyql"
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
@@ -118,9 +121,23 @@ func TestPublishInATransaction(t *testing.T) {
 	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
 		t.Fatal(err)
 	}
+	std := stdlib.OpenDBFromPool(db.Pool(t))
+	defer std.Close()
+	for n, end := range map[int]func(*sql.Tx) error{12: (*sql.Tx).Commit, -12: (*sql.Tx).Rollback} {
+		tx, err := std.BeginTx(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if notifyql.PublishSQL(ctx, tx, notifyql.Event{}) == nil || notifyql.PublishSQL(ctx, tx) != nil {
+			t.Error("no event is published")
+		}
+		if err := errors.Join(notifyql.PublishSQL(ctx, tx, say(n)), end(tx)); err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	shared := said(`{"type":"","data":{"n": [1.50]}}`)
-	for n := 1; n <= 11; n++ {
+	for n := 1; n <= 12; n++ {
 		if a.want(said(`{"type":"said","data":%d}`, n)); n == 1 {
 			a.want(shared)
 		}

@@ -320,9 +320,10 @@ func TestRelationsOfMembersRows(t *testing.T) {
 			if field == "docsBatch" {
 				query = `{ changes ` + query + ` complete }`
 			}
-			u := listen(t, srv, `subscription { `+field+query+` }`, notifyql.Identity{UserID: "u", Tenants: []string{"a"}})
+			id := notifyql.Identity{UserID: "u", Tenants: []string{"a"}}
+			u := listen(t, srv, `subscription { `+field+query+` }`, id)
 			// all waits until all rows have come, gone or changed in the image that is named.
-			all := func(image string) {
+			all := func(u *listening, image string) {
 				t.Helper()
 				var text strings.Builder
 				for id := 2; id <= 60; id += 2 {
@@ -336,11 +337,12 @@ func TestRelationsOfMembersRows(t *testing.T) {
 				}
 			}
 			db.Exec(t, `insert into members values (1, 1, 'u', 'a')`)
-			all("new")
+			all(u, "new")
+			all(listen(t, srv, `subscription { `+field+`(initial: true)`+query+` }`, id), "new")
 			db.Exec(t, `update docs set v = v + 1`)
-			all("old")
+			all(u, "old")
 			db.Exec(t, `delete from members`)
-			all("old")
+			all(u, "old")
 			mu.Lock()
 			defer mu.Unlock()
 			if n := len(asked); n < 3 || n > 3+30 || asked[0] != 30 || asked[n-1] != 30 {

@@ -38,11 +38,34 @@ func (s *stalling) stall(t *testing.T) {
 	t.Helper()
 	s.standby(t, "nobody")
 	t.Cleanup(func() { s.standby(t, "") })
+	s.inForce(t)
 	go func() {
 		_, err := s.stalled.Exec(context.Background(), `update ledger set version = 2 where id = 1`)
 		s.done <- err
 	}()
 	s.waits(t, s.stalled, "SyncRep")
+}
+
+// inForce returns when commits wait. The server takes a new setting up when it comes to it.
+func (s *stalling) inForce(t *testing.T) {
+	t.Helper()
+	conn := s.Conn(t, "postgres")
+	var seen atomic.Bool
+	done := make(chan error, 1)
+	go func() {
+		for {
+			if _, err := conn.Exec(context.Background(), `select pg_current_xact_id(), pg_logical_emit_message(true, 'test', '')`); err != nil || seen.Load() {
+				done <- err
+				return
+			}
+		}
+	}()
+	s.waits(t, conn, "SyncRep")
+	seen.Store(true)
+	s.Exec(t, `select pg_cancel_backend($1)`, conn.PgConn().PID())
+	if err := <-done; err != nil { // it is no error, but a warning
+		t.Fatal(err)
+	}
 }
 
 // waits returns when a session waits for something.

@@ -183,6 +183,32 @@ func TestAHealthyDatabase(t *testing.T) {
 	}
 }
 
+// So is one that a role without a superuser's rights has migrated, which runs the server too.
+func TestAHealthyDatabaseOfNoSuperuser(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Bare(t)
+	creator := db.Role(t, "createrole")
+	db.Exec(t, "grant create on database "+db.Name+" to "+creator+"; grant all on schema public to "+creator)
+	if err := pgmigrate.Up(t.Context(), db.URLAs(creator)); err != nil {
+		t.Fatal(err)
+	}
+	// Roles outlive the database, and their creator would not.
+	t.Cleanup(func() {
+		if err := pgmigrate.Down(context.WithoutCancel(t.Context()), db.URL, nil); err != nil {
+			t.Error(err)
+		}
+	})
+	p := &patient{DB: db, t: t, options: doctor.Options{DatabaseURL: db.URLAs(creator)}}
+	if _, err := db.Conn(t, creator).Exec(t.Context(), `create table a (id int primary key, tenant_id text); select notifyql.watch('a')`); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range p.look().Findings {
+		if f.Severity != doctor.OK && f.ID != "fsync" && f.ID != "full_page_writes" {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
 // So it is beside a server that leads and writers that write.
 func TestAHealthyDatabaseAtWork(t *testing.T) {
 	t.Parallel()

@@ -179,11 +179,14 @@ func (v *visit) privileges(ctx context.Context) (string, error) {
 		  and p.grantee not in (select r.oid from pg_catalog.pg_roles r where r.rolname in ($1, $2))
 		group by 1, 2 order by 1, 2`,
 		[]any{&relation, &reader}, func() error {
-			why := "Who can read or write the log has every tenant's changes in hand."
-			if relation == "notifyql.secret" {
-				why = "Who knows the channel's name hears every tenant's changes and can forge them, for LISTEN and NOTIFY need no right."
+			severity, why := Warning, "Who can read or write the log has every tenant's changes in hand."
+			if reader == "public" {
+				severity = Error
 			}
-			v.found(Error, "exposed", relation, reader+" has a right to it", why, sql("revoke all on %s from %s", relation, reader))
+			if relation == "notifyql.secret" {
+				severity, why = Error, "Who knows the channel's name hears every tenant's changes and can forge them, for LISTEN and NOTIFY need no right."
+			}
+			v.found(severity, "exposed", relation, reader+" has a right to it", why, sql("revoke all on %s from %s", relation, reader))
 			return nil
 		}, v.role, v.owner)
 	return "the login has the rights that the server needs, and nobody has them who should not", err

@@ -4,6 +4,8 @@ FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src
 ENV GOWORK=off
 COPY go.mod go.sum ./
+COPY bus/nats/go.mod bus/nats/go.sum bus/nats/
+COPY bus/redis/go.mod bus/redis/go.sum bus/redis/
 COPY cmd/server/go.mod cmd/server/go.sum cmd/server/
 RUN --mount=type=cache,target=/go/pkg/mod go mod download -C cmd/server
 COPY . .

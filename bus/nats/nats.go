@@ -35,7 +35,8 @@ type Options struct {
 	Keep int64
 	// Forget is how long NATS holds a record for them; default one minute.
 	Forget time.Duration
-	// Replicas is how many servers of a cluster have the stream; default 1. With three it outlives one of them.
+	// Replicas is how many servers of a cluster have the stream; default 1, or what a stream that is there has. With three it
+	// outlives one of them.
 	Replicas int
 	// Connect are further options of the connection: certificates, credentials, a dialer.
 	Connect []natsgo.Option
@@ -88,7 +89,6 @@ func New(options Options) (*Stream, error) {
 	if options.Forget <= 0 {
 		options.Forget = time.Minute
 	}
-	options.Replicas = max(options.Replicas, 1)
 	return &Stream{options: options, name: fmt.Sprintf("the stream %s of NATS at %s", options.Stream, strings.Join(hosts, ", "))}, nil
 }
 
@@ -139,13 +139,17 @@ func (s *Stream) ensure(ctx context.Context, c *connection, limits bool) (uint64
 	defer cancel()
 	config := jetstream.StreamConfig{
 		Name: s.options.Stream, Subjects: []string{s.options.Stream}, Storage: jetstream.MemoryStorage,
-		MaxBytes: s.options.Keep, MaxAge: s.options.Forget, Replicas: s.options.Replicas,
+		MaxBytes: s.options.Keep, MaxAge: s.options.Forget, Replicas: max(s.options.Replicas, 1),
 	}
 	stream, err := c.js.Stream(ctx, config.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		stream, err = c.js.CreateStream(ctx, config)
 	} else if err == nil && limits {
-		if old := stream.CachedInfo().Config; old.MaxBytes != config.MaxBytes || old.MaxAge != config.MaxAge || old.Replicas != config.Replicas {
+		old := stream.CachedInfo().Config
+		if s.options.Replicas == 0 {
+			config.Replicas = old.Replicas
+		}
+		if old.MaxBytes != config.MaxBytes || old.MaxAge != config.MaxAge || old.Replicas != config.Replicas {
 			old.MaxBytes, old.MaxAge, old.Replicas = config.MaxBytes, config.MaxAge, config.Replicas
 			stream, err = c.js.UpdateStream(ctx, old)
 		}

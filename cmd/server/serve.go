@@ -30,6 +30,9 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if s.stream != nil {
+		defer s.stream.Close() //nolint:errcheck // nobody reads it any more
+	}
 	if s.migrate && s.databaseURL != "" {
 		if err := migrateWhenUp(ctx, s.databaseURL, c.Logger); err != nil {
 			return err

@@ -12,20 +12,23 @@ import (
 	"time"
 
 	"github.com/notifyql/notifyql"
+	"github.com/notifyql/notifyql/bus"
 )
 
 // settings are what the server is run with.
 type settings struct {
-	databaseURL, poolURL, addr, bus, mode, logLevel, logFormat string
-	tlsCert, tlsKey                                            string // files
-	traces                                                     string
-	adminAddr, adminToken                                      string
-	origins, features                                          []string
-	trusted                                                    []netip.Prefix
-	auth                                                       authSettings
-	migrate, graphiql, federation, compression, readOnly       bool
-	drain                                                      time.Duration
-	limits                                                     notifyql.Limits
+	databaseURL, poolURL, addr, bus, busStream, mode, logLevel, logFormat string
+	tlsCert, tlsKey                                                       string // files
+	traces                                                                string
+	adminAddr, adminToken                                                 string
+	origins, features                                                     []string
+	trusted                                                               []netip.Prefix
+	auth                                                                  authSettings
+	migrate, graphiql, federation, compression, readOnly                  bool
+	drain                                                                 time.Duration
+	busBytes                                                              int64
+	stream                                                                bus.Stream // nil: the bus has none
+	limits                                                                notifyql.Limits
 }
 
 // setting is one flag and its environment variable.
@@ -72,7 +75,9 @@ func (s *settings) list() []setting {
 		{"connect-hook-url", "NOTIFYQL_CONNECT_HOOK_URL", "", "what is asked, by POST, whether a client that is known may connect (default: nothing)", text(&a.hooks.OnConnect)},
 		{"subscribe-hook-url", "NOTIFYQL_SUBSCRIBE_HOOK_URL", "", "what is asked whether it may subscribe, and to which rows", text(&a.hooks.OnSubscribe)},
 		{"disconnect-hook-url", "NOTIFYQL_DISCONNECT_HOOK_URL", "", "what is told that it has gone", text(&a.hooks.OnDisconnect)},
-		{"bus", "NOTIFYQL_BUS", "postgres", "what carries changes: postgres, or memory (no database, published events only)", text(&s.bus)},
+		{"bus", "NOTIFYQL_BUS", "postgres", "what carries changes: postgres; redis://host:6379 or rediss://…, nats://host:4222 or tls://…, so that only one server reads the database; memory (no database, published events only)", text(&s.bus)},
+		{"bus-stream", "NOTIFYQL_BUS_STREAM", "notifyql", "what the stream is called in Redis or NATS; one for each database", text(&s.busStream)},
+		{"bus-bytes", "NOTIFYQL_BUS_BYTES", "64MB", "what Redis or NATS keeps of it for servers that are behind, at most", size(&s.busBytes)},
 		{"mode", "NOTIFYQL_MODE", "auto", "how changes come from Postgres: quiet, in notifications; busy, by reading the log every few milliseconds, so that writers don't wait for each other; auto, as is better at the time", text(&s.mode)},
 		{"migrate", "NOTIFYQL_MIGRATE", "false", "migrate the database first", yes(&s.migrate)},
 		{"read-only", "NOTIFYQL_READ_ONLY", "false", "publish nothing, and refuse to migrate, watch and unwatch; subscriptions go on. Operators can switch it while the server runs", yes(&s.readOnly)},
@@ -184,15 +189,11 @@ func (p *program) serverConfig(s *settings) (notifyql.Config, error) {
 	if err := hooks.Apply(&c); err != nil {
 		return c, err
 	}
-	switch s.bus {
-	case "postgres":
-		if s.databaseURL == "" {
-			return c, errNoDatabase
-		}
-	case "memory":
-		c.Bus = notifyql.MemoryBus()
-	default:
-		return c, fmt.Errorf("NOTIFYQL_BUS is %q; it can be postgres or memory", s.bus)
+	if c.Bus, s.stream, err = s.carry(); err != nil {
+		return c, err
+	}
+	if s.bus != "memory" && s.databaseURL == "" {
+		return c, errNoDatabase
 	}
 	return c, nil
 }

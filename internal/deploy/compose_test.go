@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"fmt"
 	"maps"
 	"net"
 	"regexp"
@@ -191,6 +192,11 @@ func TestDockerfile(t *testing.T) {
 	}
 	if !strings.Contains(build, "CGO_ENABLED=0") {
 		t.Error("the binary is not static")
+	}
+	for _, m := range regexp.MustCompile(`(?m)\S+ => \.\./\.\./(\S+)$`).FindAllStringSubmatch(read(t, "cmd", "server", "go.mod"), -1) {
+		if want := fmt.Sprintf("COPY %[1]s/go.mod %[1]s/go.sum %[1]s/", m[1]); !slices.Contains(file, want) {
+			t.Errorf("modules are fetched before there is %s: want %s", m[1], want)
+		}
 	}
 	_, port, err := net.SplitHostPort(settings(t)["NOTIFYQL_ADDR"])
 	if err != nil {

@@ -90,12 +90,15 @@ func (s *Server) Field(name string) (f Field, ok bool) {
 }
 
 // gqlFields are fields as the schema has them.
-func gqlFields(fields []Field) []gql.Field {
+func gqlFields(fields []Field, t *tracer) []gql.Field {
 	out := make([]gql.Field, len(fields))
 	for i, f := range fields {
 		g := gql.Field{SDL: f.SDL, Channel: f.Channel, Needs: slices.Clone(f.Needs), SameForAll: f.SameForAll}
 		if f.Resolve != nil {
 			g.Resolve = func(ctx context.Context, e *gql.Event) (any, error) {
+				ctx, over := t.resolves(ctx, e.Field, 1)
+				err := errPanicked
+				defer func() { over(err) }()
 				v, err := f.Resolve(ctx, (*FieldEvent)(e))
 				return v, told(err)
 			}
@@ -106,6 +109,9 @@ func gqlFields(fields []Field) []gql.Field {
 				for i, e := range es {
 					events[i] = (*FieldEvent)(e)
 				}
+				ctx, over := t.resolves(ctx, es[0].Field, len(es))
+				err := errPanicked
+				defer func() { over(err) }()
 				values, err := f.ResolveBatch(ctx, events)
 				values = slices.Clone(values)
 				for i, v := range values {
@@ -120,6 +126,9 @@ func gqlFields(fields []Field) []gql.Field {
 	}
 	return out
 }
+
+// errPanicked is what a call ends with that does not return.
+var errPanicked = errors.New("the resolver panicked")
 
 // told is a resolver's error for the schema.
 func told(err error) error {

@@ -39,7 +39,7 @@ func ReadSchema(ctx context.Context, c Config) (Schema, error) {
 	if err != nil {
 		return Schema{}, fmt.Errorf("notifyql: %w", err)
 	}
-	schema, problems, err := buildSchema(c, gqlFields(c.Fields), log, tables, reads{})
+	schema, problems, err := buildSchema(c, gqlFields(c.Fields, nil), log, tables, reads{})
 	if err != nil {
 		return Schema{}, fmt.Errorf("notifyql: %w", err)
 	}

@@ -123,7 +123,7 @@ func New(c Config) (*Server, error) {
 		}
 	}
 	s.hub = subs.New(options)
-	s.fields.all = gqlFields(c.Fields)
+	s.fields.all = gqlFields(c.Fields, s.tracer)
 	// Fields that don't fit are found now, not when the database answers.
 	schema, _, err := s.buildSchema(catalog.Catalog{})
 	if err != nil {

@@ -34,6 +34,8 @@ type tracer struct {
 	received time.Time // when what is being dispatched came
 	last     time.Time // when a transaction was offered last
 	open     []*passage
+
+	resolved atomic.Int64 // when a resolver's call was offered last, in nanoseconds
 }
 
 func newTracer(p trace.TracerProvider) *tracer {
@@ -159,8 +161,9 @@ func (b *beginning) ends(err error) {
 
 // The reasons that traces show; what a client is told may have its data in it.
 var (
-	errRefused = errors.New("refused")
-	errGone    = errors.New("ended before it was live")
+	errRefused  = errors.New("refused")
+	errGone     = errors.New("ended before it was live")
+	errResolver = errors.New("the resolver failed")
 )
 
 // gave notes results of the subscription, and ends when it is live, or at its end.
@@ -185,6 +188,26 @@ func (b *beginning) over(err error) {
 	b.ends(err)
 	b.root.SetAttributes(attribute.Int("notifyql.results", b.sent))
 	end(b.root, err)
+}
+
+// resolves begins the span of a resolver's call, which is in the context that it gets, and returns what ends it. A call is for all of a group,
+// and is of nobody's trace; as many are offered as transactions.
+func (t *tracer) resolves(ctx context.Context, field string, events int) (context.Context, func(error)) {
+	none := func(error) {}
+	if t == nil {
+		return ctx, none
+	}
+	now, last := time.Now().UnixNano(), t.resolved.Load()
+	if now-last < int64(tracedEvery) || !t.resolved.CompareAndSwap(last, now) {
+		return ctx, none
+	}
+	ctx, span := t.Start(ctx, "notifyql.resolve", trace.WithNewRoot(), trace.WithAttributes(attribute.String("notifyql.field", field), attribute.Int("notifyql.events", events)))
+	return ctx, func(err error) {
+		if err != nil {
+			err = errResolver
+		}
+		end(span, err)
+	}
 }
 
 // tracedHistory has a span for each page that is read. A page is read for all who need it, and is of nobody's trace.

@@ -89,7 +89,9 @@ func TestWhoSeesWhat(t *testing.T) {
 			srv := run(t, notifyql.Config{
 				DatabaseURL: db.URL, Bus: bus, Mode: c.mode, Federation: true, Auth: d.auth, Recheck: 50 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			})
-			eventually(t, "the mode", func() bool { return srv.Stats().Busy == (c.mode == notifyql.ModeBusy) && srv.Stats().Leader && srv.Stats().Relayed == (name == "broker") })
+			eventually(t, "the mode", func() bool {
+				return srv.Stats().Busy == (c.mode == notifyql.ModeBusy) && srv.Stats().Leader && srv.Stats().Relayed == (name == "broker")
+			})
 			url := face(t, srv)
 
 			// A cursor grants nothing: all go on from that of one who sees most.

@@ -117,7 +117,12 @@ func (w *world) endNode(ctx context.Context) (time.Time, error) {
 }
 
 func (w *world) downNode(ctx context.Context, sig os.Signal) (time.Time, error) {
-	n, down := w.anyNode(), w.some(0, 1500)
+	return w.downed(ctx, w.anyNode(), sig)
+}
+
+// downed ends a node's process and starts it again.
+func (w *world) downed(ctx context.Context, n *node, sig os.Signal) (time.Time, error) {
+	down := w.some(0, 1500)
 	n.stop(sig)
 	pass(ctx, down)
 	if err := n.start(w.bin); err != nil {

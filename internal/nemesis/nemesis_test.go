@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/notifyql/notifyql/internal/link"
+	"github.com/notifyql/notifyql/internal/localbroker"
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
 )
 
@@ -35,8 +36,11 @@ type plan struct {
 	retention bool // the log is emptied after seconds
 	faults    []fault
 	lasts     time.Duration
-	bulk      int // rows of one transaction
-	rate      int // changes a second by bursts
+	bulk      int    // rows of one transaction
+	rate      int    // changes a second by bursts
+	shares    int    // how many runs there are in a run's time; 0: one
+	size      int    // of nodes; 0: two
+	carrier   string // what carries changes between them; none: each listens
 }
 
 // fewest is how many faults there are at least, on a machine however busy.
@@ -52,6 +56,8 @@ type world struct {
 	db    *database
 	nodes []*node
 	subs  []*subscriber
+
+	broker *localbroker.Server // or nil
 
 	coming   []fault
 	mu       sync.Mutex
@@ -77,8 +83,15 @@ func newWorld(t *testing.T, p plan) *world {
 			t.Fatal(err)
 		}
 	}
-	for i := range 2 {
+	if p.carrier != "" {
+		w.broker = localbroker.New(t, carriers[p.carrier].program)
+	}
+	for i := range max(2, p.size) {
 		n := newNode(t, fmt.Sprintf("node%d", i), link.New(t, w.db.addr()), dir)
+		if w.broker != nil {
+			n.broker = link.New(t, w.broker.Addr)
+			n.env = append(n.env, "NOTIFYQL_BUS="+carriers[p.carrier].scheme+n.broker.Addr)
+		}
 		w.nodes = append(w.nodes, n)
 		if err := n.start(w.bin); err != nil {
 			t.Fatal(err)
@@ -87,8 +100,17 @@ func newWorld(t *testing.T, p plan) *world {
 	for _, n := range w.nodes {
 		w.await("the nodes to be ready", func() bool { return n.ready(t.Context()) })
 	}
+	w.awaitBroker()
 	w.began = time.Now()
 	return w
+}
+
+// awaitBroker waits until changes come through the broker, if there is one.
+func (w *world) awaitBroker() {
+	w.t.Helper()
+	for _, n := range w.nodes {
+		w.await("changes to come through the broker to "+n.name, func() bool { return w.broker == nil || n.relayed(w.t.Context()) })
+	}
 }
 
 func (w *world) say(format string, args ...any) {
@@ -146,6 +168,7 @@ func (w *world) run(sum *tally) {
 	w.say("no more faults")
 	stop()
 	writers.Wait()
+	w.awaitBroker()
 	if err := w.endPrepared(w.t.Context()); err != nil {
 		w.t.Error(err)
 	}
@@ -306,7 +329,7 @@ func round(t *testing.T, p plan, sum *tally) {
 func nemesis(t *testing.T, p plan) {
 	var sum tally
 	for began := time.Now(); ; p.seed++ {
-		p.lasts = min(*timeFlag-time.Since(began), 5*time.Minute)
+		p.lasts = min(*timeFlag/time.Duration(max(1, p.shares))-time.Since(began), 5*time.Minute)
 		if p.lasts <= 0 {
 			break
 		}

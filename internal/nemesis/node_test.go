@@ -25,6 +25,7 @@ type node struct {
 	addr     string
 	database *link.Link
 	clients  *link.Link
+	broker   *link.Link // or nil
 	env      []string
 	log      *os.File
 
@@ -126,18 +127,33 @@ func (n *node) signal(sig os.Signal) {
 
 // ready reports whether the node says that it is.
 func (n *node) ready(ctx context.Context) bool {
+	h, ok := n.health(ctx)
+	return ok && h.Status == "ready"
+}
+
+// relayed reports whether changes come to the node through the broker.
+func (n *node) relayed(ctx context.Context) bool {
+	h, ok := n.health(ctx)
+	return ok && h.Relayed
+}
+
+type health struct {
+	Status  string
+	Relayed bool
+}
+
+func (n *node) health(ctx context.Context) (h health, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.addr+"/health", nil)
 	if err != nil {
-		return false
+		return h, false
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return false
+		return h, false
 	}
 	defer resp.Body.Close()
-	var h struct{ Status string }
 	text, err := io.ReadAll(resp.Body)
-	return err == nil && json.Unmarshal(text, &h) == nil && h.Status == "ready"
+	return h, err == nil && json.Unmarshal(text, &h) == nil
 }

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/notifyql/notifyql"
@@ -369,5 +371,91 @@ func TestALargeValue(t *testing.T) {
 	}
 	if got := l.next(); len(got) != 10<<20+len(`{"data":{"large":""}}`) {
 		t.Errorf("got %d bytes, %.300s", len(got), got)
+	}
+}
+
+// The same on one socket: a subscription that waits for its resolver does not hold up the others of its connection.
+func TestAResolverHarmsItsOwnSubscriptionOfASocket(t *testing.T) {
+	t.Parallel()
+	free := make(chan struct{})
+	srv := run(t, notifyql.Config{
+		Bus: notifyql.MemoryBus(), Auth: notifyql.Trust(), Logger: slog.New(slog.DiscardHandler),
+		Limits: notifyql.Limits{ResolverTimeout: time.Hour},
+		Fields: []notifyql.Field{{
+			SDL: `extend type Subscription { did(mode: String!): String }`,
+			Resolve: func(_ context.Context, e *notifyql.FieldEvent) (any, error) {
+				switch e.Args["mode"] {
+				case "deaf":
+					<-free
+				case "panic":
+					panic("secret")
+				}
+				return e.Data, nil
+			},
+		}},
+	})
+	face := httptest.NewServer(srv.Handler())
+	defer face.Close()
+	c, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(face.URL, "http"), &websocket.DialOptions{Subprotocols: []string{"graphql-transport-ws"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseNow() //nolint:errcheck // it has served
+	defer close(free)
+	send := func(text string) {
+		t.Helper()
+		if err := c.Write(t.Context(), websocket.MessageText, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// read is the next message's text.
+	read := func() string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		_, text, err := c.Read(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	send(`{"type":"connection_init","payload":{"tenantId":"a"}}`)
+	if got := read(); !strings.Contains(got, "connection_ack") {
+		t.Fatal(got)
+	}
+	for _, mode := range []string{"deaf", "panic", "fine"} {
+		send(fmt.Sprintf(`{"id":%q,"type":"subscribe","payload":{"query":"subscription { did(mode: \"%s\") }"}}`, mode, mode))
+	}
+	send(`{"type":"ping"}`)
+	for got := ""; !strings.Contains(got, "pong"); { // what came before it has begun
+		got = read()
+	}
+	const events = 5
+	for n := range events {
+		if err := srv.Publish(t.Context(), notifyql.Event{Channel: "did", Tenant: "a", Data: fmt.Sprint(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[string]int{}
+	for range 2 * events {
+		var m struct {
+			ID      string
+			Type    string
+			Payload json.RawMessage
+		}
+		text := read()
+		if err := json.Unmarshal([]byte(text), &m); err != nil || m.Type != "next" {
+			t.Fatal(text)
+		}
+		want := fmt.Sprintf(`{"data":{"did":"%d"}}`, seen[m.ID])
+		if m.ID == "panic" {
+			want = `{"errors":[{"message":"internal error","locations":[{"line":1,"column":16}],"path":["did"],"extensions":{"code":"RESOLVER_FAILED"}}],"data":{"did":null}}`
+		}
+		if seen[m.ID]++; string(m.Payload) != want {
+			t.Errorf("got  %s\nwant %s", m.Payload, want)
+		}
+	}
+	if seen["panic"] != events || seen["fine"] != events {
+		t.Errorf("%v", seen)
 	}
 }

@@ -59,6 +59,9 @@ func (s *Schema) addCustom(b *builder, fields []Field) (*ast.SchemaDocument, err
 		if err != nil {
 			return nil, misfit(err)
 		}
+		if c == nil {
+			return nil, fmt.Errorf("custom field %d: SDL must extend Subscription by one field: extend type Subscription { name: Type }; or the type of a table's rows", i+1)
+		}
 		at := c.field.Position
 		if s.customs[c.name] != nil || slices.ContainsFunc(customs, func(o *custom) bool { return o.name == c.name }) {
 			return nil, misfit(errorAt(at, "the field %s is there twice, or ours", c.name))
@@ -136,7 +139,7 @@ func misfit(err error) error {
 	return fmt.Errorf("custom %s, line %d, column %d: %s", file, g.Locations[0].Line, g.Locations[0].Column, g.Message)
 }
 
-// checkCustom checks by itself what a field is made of.
+// checkCustom checks by itself what a field is made of: nil if there is none.
 func checkCustom(doc *ast.SchemaDocument, f Field) (*custom, error) {
 	for _, d := range doc.Directives {
 		return nil, errorAt(d.Position, "SDL may define types only, not the directive %s", d.Name)
@@ -171,7 +174,7 @@ func checkCustom(doc *ast.SchemaDocument, f Field) (*custom, error) {
 		}
 	}
 	if c == nil {
-		return nil, errors.New("field: SDL must extend Subscription by one field: extend type Subscription { name: Type }; or the type of a table's rows")
+		return nil, nil
 	}
 	if c.calls == nil {
 		c.calls = newCalls()

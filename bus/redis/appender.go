@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
+	"github.com/gomodule/redigo/redis"
 )
 
 // appender is the connection over which records are appended, and what it knows of the stream. What is there is
@@ -54,22 +54,29 @@ func (s *Stream) newAppender(ctx context.Context) (*appender, error) {
 }
 
 // look finds the stream's end, and how many bytes are there.
-func (a *appender) look(ctx context.Context) error {
-	info, err := a.XInfoStream(ctx, a.key).Result()
+func (a *appender) look() error {
+	answer, err := a.redis.Do("XINFO", "STREAM", a.key)
 	if isReply(err, "ERR no such key") {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if a.last, err = parsePlace(info.LastGeneratedID); err != nil || info.Length == 0 {
-		return err
-	}
-	first, err := parseEntry(info.FirstEntry)
+	about, err := pairs(answer)
 	if err != nil {
 		return err
 	}
-	last, err := parseEntry(info.LastEntry)
+	if a.last, err = parsePlace(textOf(about["last-generated-id"])); err != nil {
+		return err
+	}
+	if n, err := redis.Int64(about["length"], nil); err != nil || n == 0 {
+		return err
+	}
+	first, err := parseEntry(about["first-entry"])
+	if err != nil {
+		return err
+	}
+	last, err := parseEntry(about["last-entry"])
 	if err != nil {
 		return err
 	}
@@ -82,18 +89,15 @@ func (a *appender) look(ctx context.Context) error {
 
 // append adds a record and, now and then, removes what nobody needs.
 func (a *appender) append(ctx context.Context, record []byte) error {
-	if err := a.do(ctx, func(ctx context.Context) error { return a.add(ctx, record) }); err != nil {
+	if err := a.do(ctx, func() error { return a.add(record) }); err != nil {
 		return fmt.Errorf("redis: appending: %w", err)
 	}
 	return nil
 }
 
-func (a *appender) add(ctx context.Context, record []byte) error {
+func (a *appender) add(record []byte) error {
 	size := int64(len(record))
-	text, err := a.XAdd(ctx, &goredis.XAddArgs{
-		Stream: a.key,
-		Values: []any{fieldBefore, beforeText(a.last, a.sum+size), fieldRecord, record},
-	}).Result()
+	text, err := redis.String(a.redis.Do("XADD", a.key, "*", fieldBefore, beforeText(a.last, a.sum+size), fieldRecord, record))
 	if err != nil {
 		return err
 	}
@@ -112,13 +116,17 @@ func (a *appender) add(ctx context.Context, record []byte) error {
 		return nil
 	}
 	a.since, a.next = 0, now.Add(round)
-	return a.trim(ctx, now)
+	return a.trim(now)
 }
 
 // trim removes what all readers have read, and what is more than is kept. Readers that have not read for long, of what
 // is there to be read, are given up.
-func (a *appender) trim(ctx context.Context, now time.Time) error {
-	groups, err := a.XInfoGroups(ctx, a.key).Result()
+func (a *appender) trim(now time.Time) error {
+	answer, err := a.redis.Do("XINFO", "GROUPS", a.key)
+	if err != nil {
+		return err
+	}
+	all, err := groups(answer)
 	if err != nil {
 		return err
 	}
@@ -130,33 +138,25 @@ func (a *appender) trim(ctx context.Context, now time.Time) error {
 	}
 	cut := a.last
 	var dead []string
-	for _, g := range groups {
-		if !strings.HasPrefix(g.Name, groupPrefix) {
-			continue // somebody looks at the stream by hand
-		}
-		read, err := parsePlace(g.LastDeliveredID)
-		if err != nil {
-			return err
-		}
-		if read.before(stale) || read.before(a.cut) {
-			dead = append(dead, g.Name)
-		} else if read.before(cut) {
-			cut = read
+	for _, g := range all {
+		switch {
+		case !strings.HasPrefix(g.name, groupPrefix): // somebody looks at the stream by hand
+		case g.last.before(stale) || g.last.before(a.cut):
+			dead = append(dead, g.name)
+		case g.last.before(cut):
+			cut = g.last
 		}
 	}
 	bound := a.bound()
 	if cut.before(bound) {
 		cut = bound
 	}
-	_, err = a.Pipelined(ctx, func(p goredis.Pipeliner) error {
-		p.XTrimMinID(ctx, a.key, cut.String())
-		for _, name := range dead {
-			p.XGroupDestroy(ctx, a.key, name)
-		}
-		p.PExpire(ctx, a.key, expires)
-		return nil
-	})
-	if err != nil {
+	commands := []command{{"XTRIM", []any{a.key, "MINID", cut.String()}}}
+	for _, name := range dead {
+		commands = append(commands, command{"XGROUP", []any{"DESTROY", a.key, name}})
+	}
+	commands = append(commands, command{"PEXPIRE", []any{a.key, expires.Milliseconds()}})
+	if _, err := a.together(commands...); err != nil {
 		return err
 	}
 	a.trimmed(cut)

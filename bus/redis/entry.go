@@ -1,11 +1,12 @@
 package redis
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
 
-	goredis "github.com/redis/go-redis/v9"
+	"github.com/gomodule/redigo/redis"
 )
 
 // An entry has two fields: the record, and what tells a reader that something was removed before it. That is the place of
@@ -42,22 +43,32 @@ type entry struct {
 	at     place
 	before place // the one before, or an earlier one
 	sum    int64 // bytes of all records up to and with this one
-	record string
+	record []byte
 }
 
 func beforeText(before place, sum int64) string {
 	return before.String() + " " + strconv.FormatInt(sum, 10)
 }
 
-func parseEntry(m goredis.XMessage) (e entry, err error) {
-	if e.at, err = parsePlace(m.ID); err != nil {
+// parseEntry reads an entry as Redis answers it: its id, and a list of names and values.
+func parseEntry(raw any) (e entry, err error) {
+	parts, err := redis.Values(raw, nil)
+	if err != nil || len(parts) != 2 {
+		return e, cmp.Or(err, errAnswer)
+	}
+	id := textOf(parts[0])
+	if e.at, err = parsePlace(id); err != nil {
 		return e, err
 	}
-	record, isRecord := m.Values[fieldRecord].(string)
-	text, isBefore := m.Values[fieldBefore].(string)
-	before, sum, _ := strings.Cut(text, " ")
+	fields, err := pairs(parts[1])
+	if err != nil {
+		return e, err
+	}
+	record, isRecord := fields[fieldRecord].([]byte)
+	text, isBefore := fields[fieldBefore].([]byte)
+	before, sum, _ := strings.Cut(string(text), " ")
 	if e.sum, err = strconv.ParseInt(sum, 10, 64); err != nil || !isRecord || !isBefore {
-		return e, fmt.Errorf("redis: the entry %s is not ours: does something else use the key?", m.ID)
+		return e, fmt.Errorf("redis: the entry %s is not ours: does something else use the key?", id)
 	}
 	e.record = record
 	e.before, err = parsePlace(before)

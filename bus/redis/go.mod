@@ -3,15 +3,11 @@ module github.com/notifyql/notifyql/bus/redis
 go 1.26.0
 
 require (
+	github.com/gomodule/redigo v1.9.3
 	github.com/notifyql/notifyql v0.0.0
-	github.com/redis/go-redis/v9 v9.23.0
 	go.uber.org/goleak v1.3.0
 )
 
-require (
-	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	go.uber.org/atomic v1.12.0 // indirect
-	golang.org/x/sys v0.48.0 // indirect
-)
+require github.com/stretchr/testify v1.12.1 // indirect
 
 replace github.com/notifyql/notifyql => ../..

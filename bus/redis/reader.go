@@ -1,13 +1,14 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
+	"github.com/gomodule/redigo/redis"
 
 	"github.com/notifyql/notifyql/bus"
 )
@@ -19,7 +20,8 @@ const groupPrefix = "notifyql-"
 type reader struct {
 	*connection
 	stream *Stream
-	args   goredis.XReadGroupArgs
+	key    string
+	group  string
 	last   place // the newest entry that was read
 	err    error
 }
@@ -31,10 +33,7 @@ func (s *Stream) Open(ctx context.Context) (bus.Reader, error) {
 		return nil, err
 	}
 	key := s.options.Stream
-	r := &reader{connection: c, stream: s, args: goredis.XReadGroupArgs{
-		Group: groupPrefix + rand.Text(), Consumer: "reader", Streams: []string{key, ">"},
-		Count: readCount, Block: block, NoAck: true,
-	}}
+	r := &reader{connection: c, stream: s, key: key, group: groupPrefix + rand.Text()}
 	if err := c.do(ctx, r.create); err != nil {
 		c.close()
 		return nil, fmt.Errorf("redis: opening %s: %w", key, err)
@@ -43,25 +42,23 @@ func (s *Stream) Open(ctx context.Context) (bus.Reader, error) {
 }
 
 // create makes the group, and asks where it begins.
-func (r *reader) create(ctx context.Context) error {
-	key := r.args.Streams[0]
-	var groups *goredis.XInfoGroupsCmd
-	if _, err := r.Pipelined(ctx, func(p goredis.Pipeliner) error {
-		p.XGroupCreateMkStream(ctx, key, r.args.Group, "$")
-		groups = p.XInfoGroups(ctx, key)
-		p.PExpire(ctx, key, expires)
-		return nil
-	}); err != nil {
+func (r *reader) create() error {
+	answers, err := r.together(
+		command{"XGROUP", []any{"CREATE", r.key, r.group, "$", "MKSTREAM"}},
+		command{"XINFO", []any{"GROUPS", r.key}},
+		command{"PEXPIRE", []any{r.key, expires.Milliseconds()}},
+	)
+	if err != nil {
 		return err
 	}
-	for _, g := range groups.Val() {
-		if g.Name == r.args.Group {
-			var err error
-			r.last, err = parsePlace(g.LastDeliveredID)
-			return err
+	all, err := groups(answers[1])
+	for _, g := range all {
+		if g.name == r.group {
+			r.last = g.last
+			return nil
 		}
 	}
-	return errors.New("the consumer group was removed at once")
+	return cmp.Or(err, errors.New("the consumer group was removed at once"))
 }
 
 // Read waits for records.
@@ -79,39 +76,52 @@ func (r *reader) Read(ctx context.Context) ([][]byte, error) {
 
 func (r *reader) read(ctx context.Context) (records [][]byte, err error) {
 	for {
-		var streams []goredis.XStream
-		err := r.do(ctx, func(ctx context.Context) (err error) {
-			// The client would wait ten seconds more than Redis.
-			bounded, cancel := context.WithTimeout(ctx, block+silence)
-			defer cancel()
-			streams, err = r.XReadGroup(bounded, &r.args).Result()
+		var answer any
+		err := r.do(ctx, func() (err error) {
+			answer, err = redis.DoWithTimeout(r.redis, block+silence, "XREADGROUP", "GROUP", r.group, "reader",
+				"COUNT", readCount, "BLOCK", block.Milliseconds(), "NOACK", "STREAMS", r.key, ">")
 			return err
 		})
 		switch {
-		case errors.Is(err, goredis.Nil):
-			continue // nothing came
 		case isReply(err, "NOGROUP"), isReply(err, "UNBLOCKED"): // given up, or the stream is gone
 			return nil, fmt.Errorf("%w: %v", bus.ErrGap, err)
 		case err != nil:
 			return nil, err
+		case answer == nil:
+			continue // nothing came
 		}
-		for _, stream := range streams {
-			for _, m := range stream.Messages {
-				e, err := parseEntry(m)
-				if err != nil {
-					return nil, err
-				}
-				if r.last.before(e.before) {
-					return nil, bus.ErrGap
-				}
-				r.last = e.at
-				records = append(records, []byte(e.record))
+		entries, err := entriesOf(answer)
+		if err != nil {
+			return nil, err
+		}
+		for _, raw := range entries {
+			e, err := parseEntry(raw)
+			if err != nil {
+				return nil, err
 			}
+			if r.last.before(e.before) {
+				return nil, bus.ErrGap
+			}
+			r.last = e.at
+			records = append(records, e.record)
 		}
 		if len(records) > 0 {
 			return records, nil
 		}
 	}
+}
+
+// entriesOf are those of the one stream in an answer to XREADGROUP.
+func entriesOf(answer any) ([]any, error) {
+	streams, err := redis.Values(answer, nil)
+	if err != nil || len(streams) != 1 {
+		return nil, cmp.Or(err, errAnswer)
+	}
+	stream, err := redis.Values(streams[0], nil)
+	if err != nil || len(stream) != 2 {
+		return nil, cmp.Or(err, errAnswer)
+	}
+	return redis.Values(stream[1], nil)
 }
 
 // Close removes the group, if Redis can be reached: else whoever appends does in a while.
@@ -127,7 +137,8 @@ func (r *reader) Close() {
 		}
 	}
 	defer c.close()
-	_ = c.do(ctx, func(ctx context.Context) error {
-		return c.XGroupDestroy(ctx, r.args.Streams[0], r.args.Group).Err()
+	_ = c.do(ctx, func() error {
+		_, err := c.redis.Do("XGROUP", "DESTROY", r.key, r.group)
+		return err
 	})
 }

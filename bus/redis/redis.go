@@ -9,16 +9,19 @@
 package redis
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
+	"github.com/gomodule/redigo/redis"
 
 	"github.com/notifyql/notifyql/bus"
 )
@@ -26,7 +29,7 @@ import (
 // Options say where the stream is and what of it is kept. All servers have the same.
 type Options struct {
 	// URL is redis://[[user]:password@]host[:port][/database], or rediss:// for TLS. The certificate must be of one of the
-	// authorities that the system trusts, unless Configure says otherwise.
+	// authorities that the system trusts, unless TLS says otherwise.
 	URL string
 	// Stream is the key; default "notifyql". Servers that share a database in Postgres share it, and no others.
 	Stream string
@@ -34,9 +37,12 @@ type Options struct {
 	Keep int64
 	// Forget is after how long a server that reads nothing of what is there is given up; default one minute.
 	Forget time.Duration
-	// Configure, if set, changes how the client connects: certificates, credentials that change, another dialer. How it
-	// retries and how many connections it has is the adapter's.
-	Configure func(*goredis.Options)
+	// TLS, if set, is how a rediss:// URL is encrypted. ServerName is filled in.
+	TLS *tls.Config
+	// Dial, if set, connects to host:port, before TLS.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Credentials, if set, are asked for at each connection, instead of the URL's. With an empty user it is the default one.
+	Credentials func(ctx context.Context) (user, password string, err error)
 }
 
 const (
@@ -53,7 +59,7 @@ const (
 // Stream is a bus.Stream in Redis.
 type Stream struct {
 	options Options
-	client  *goredis.Options
+	server  server
 
 	mu       sync.Mutex // held by Append, which is called by one at a time anyway, and Close
 	appender *appender  // nil: no connection
@@ -62,12 +68,8 @@ type Stream struct {
 
 // New returns the stream. It connects when it is used; an error is one in the options.
 func New(options Options) (*Stream, error) {
-	client, err := goredis.ParseURL(options.URL)
+	server, err := parseURL(options.URL)
 	if err != nil {
-		var inURL *url.Error // it has the whole of it, and that may have a password
-		if errors.As(err, &inURL) {
-			err = inURL.Err
-		}
 		return nil, fmt.Errorf("redis: the URL can't be read: %w", err)
 	}
 	if options.Stream == "" {
@@ -79,23 +81,68 @@ func New(options Options) (*Stream, error) {
 	if options.Forget <= 0 {
 		options.Forget = time.Minute
 	}
-	client.DialTimeout, client.ReadTimeout, client.WriteTimeout = silence, silence, silence
-	client.DisableIdentity = true
-	client.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	if options.Configure != nil {
-		options.Configure(client)
+	if options.Dial == nil {
+		options.Dial = new(net.Dialer).DialContext
 	}
-	client.MaxRetries, client.DialerRetries = -1, 1
-	client.PoolSize, client.MinIdleConns, client.MaxActiveConns = 1, 0, 0
-	client.ContextTimeoutEnabled = true
-	return &Stream{options: options, client: client}, nil
+	if server.tls {
+		options.TLS = options.TLS.Clone()
+		if options.TLS == nil {
+			options.TLS = new(tls.Config)
+		}
+		if options.TLS.ServerName == "" {
+			options.TLS.ServerName, _, _ = net.SplitHostPort(server.address)
+		}
+	} else if options.TLS != nil {
+		return nil, errors.New("redis: TLS is set, and the URL is not a rediss:// one")
+	}
+	return &Stream{options: options, server: server}, nil
+}
+
+// server is what the URL says.
+type server struct {
+	address        string
+	tls            bool
+	user, password string
+	database       string // a number; empty: zero
+}
+
+// parseURL reads a URL. Its errors have nothing of it: there may be a password.
+func parseURL(text string) (s server, err error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		var inURL *url.Error // it has the whole of it
+		if errors.As(err, &inURL) {
+			err = inURL.Err
+		}
+		return s, err
+	}
+	switch u.Scheme {
+	case "redis":
+	case "rediss":
+		s.tls = true
+	default:
+		return s, errors.New("its scheme is neither redis nor rediss")
+	}
+	if u.RawQuery != "" || u.Fragment != "" {
+		return s, errors.New("it has more than user, password, host, port and database")
+	}
+	host, port := u.Hostname(), u.Port()
+	s.address = net.JoinHostPort(cmp.Or(host, "localhost"), cmp.Or(port, "6379"))
+	s.user = u.User.Username()
+	s.password, _ = u.User.Password()
+	if s.database = strings.Trim(u.Path, "/"); s.database != "" {
+		if _, err := strconv.ParseUint(s.database, 10, 31); err != nil {
+			return s, errors.New("the database is no number")
+		}
+	}
+	return s, nil
 }
 
 // MaxRecord is how many bytes a record may have.
 func (s *Stream) MaxRecord() int { return maxRecord }
 
 func (s *Stream) String() string {
-	return fmt.Sprintf("the stream %s of Redis at %s", s.options.Stream, s.client.Addr)
+	return fmt.Sprintf("the stream %s of Redis at %s", s.options.Stream, s.server.address)
 }
 
 // Append adds a record, and returns when Redis has it. It connects if there is no connection. After an error there is none.
@@ -140,6 +187,6 @@ var _ bus.Stream = (*Stream)(nil)
 
 // isReply says whether an error is Redis's answer and starts with a word, like NOGROUP.
 func isReply(err error, word string) bool {
-	var reply goredis.Error
-	return errors.As(err, &reply) && strings.HasPrefix(reply.Error(), word)
+	var reply redis.Error
+	return errors.As(err, &reply) && strings.HasPrefix(string(reply), word)
 }

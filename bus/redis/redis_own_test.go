@@ -17,20 +17,52 @@ import (
 	"testing"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
+	"github.com/gomodule/redigo/redis"
 
 	"github.com/notifyql/notifyql/bus"
 	"github.com/notifyql/notifyql/internal/localbroker"
 )
 
 // open returns a stream on a server of its own, and somebody who looks at that by hand.
-func open(t *testing.T, options Options) (*Stream, *goredis.Client) {
+func open(t *testing.T, options Options) (*Stream, hand) {
 	t.Helper()
 	server := localbroker.New(t, localbroker.Redis)
 	options.URL = "redis://" + server.Addr
-	look := goredis.NewClient(&goredis.Options{Addr: server.Addr})
-	t.Cleanup(func() { look.Close() })
-	return join(t, options), look
+	return join(t, options), byHand(t, server.Addr)
+}
+
+// hand is a connection on which whatever fails fails the test.
+type hand struct {
+	redis.Conn
+	t *testing.T
+}
+
+func byHand(t *testing.T, addr string) hand {
+	t.Helper()
+	conn, err := redis.DialContext(t.Context(), "tcp", addr)
+	must(t, err)
+	t.Cleanup(func() { conn.Close() }) //nolint:errcheck // it has served
+	return hand{conn, t}
+}
+
+func (h hand) do(name string, args ...any) any {
+	h.t.Helper()
+	answer, err := h.Do(name, args...)
+	must(h.t, err)
+	return answer
+}
+
+// length is how many records are there.
+func (h hand) length() int64 {
+	h.t.Helper()
+	return h.do("XLEN", "notifyql").(int64)
+}
+
+func (h hand) groups() []group {
+	h.t.Helper()
+	list, err := groups(h.do("XINFO", "GROUPS", "notifyql"))
+	must(h.t, err)
+	return list
 }
 
 func join(t *testing.T, options Options) *Stream {
@@ -60,14 +92,8 @@ func TestTrimmed(t *testing.T) {
 	t.Parallel()
 	const size = 64 << 10
 	s, look := open(t, Options{Keep: 16 * size})
-	length := func() int64 {
-		t.Helper()
-		n, err := look.XLen(t.Context(), "notifyql").Result()
-		must(t, err)
-		return n
-	}
 	appendTo(t, s, 10, size)
-	if n := length(); n > 1 {
+	if n := look.length(); n > 1 {
 		t.Errorf("%d records are kept for nobody", n)
 	}
 	slow, fast := reading(t, s), reading(t, s)
@@ -76,7 +102,7 @@ func TestTrimmed(t *testing.T) {
 		_, err := fast.Read(t.Context())
 		must(t, err)
 	}
-	if n := length(); n < 10 || n > 11 {
+	if n := look.length(); n < 10 || n > 11 {
 		t.Errorf("%d records are kept for one that has 10 to read", n)
 	}
 	for n := 0; n < 10; {
@@ -85,18 +111,17 @@ func TestTrimmed(t *testing.T) {
 		n += len(records)
 	}
 	appendTo(t, s, 1, size)
-	if n := length(); n > 2 {
+	if n := look.length(); n > 2 {
 		t.Errorf("%d records are kept that all have read", n)
 	}
 	slow.Close()
 	fast.Close()
-	groups, err := look.XInfoGroups(t.Context(), "notifyql").Result()
-	must(t, err)
+	groups := look.groups()
 	if len(groups) != 0 {
 		t.Errorf("groups are left: %v", groups)
 	}
-	if ttl := look.PTTL(t.Context(), "notifyql").Val(); ttl <= 0 || ttl > expires {
-		t.Errorf("the stream stays for %v when all have left", ttl)
+	if ttl := look.do("PTTL", "notifyql").(int64); ttl <= 0 || ttl > expires.Milliseconds() {
+		t.Errorf("the stream stays for %d ms when all have left", ttl)
 	}
 }
 
@@ -108,8 +133,7 @@ func TestPassed(t *testing.T) {
 	r := reading(t, s)
 	defer r.Close()
 	appendTo(t, s, 9, size)
-	groups, err := look.XInfoGroups(t.Context(), "notifyql").Result()
-	must(t, err)
+	groups := look.groups()
 	if len(groups) != 1 {
 		t.Fatalf("there are %d groups", len(groups))
 	}
@@ -125,14 +149,13 @@ func TestForgotten(t *testing.T) {
 	const size = 64 << 10
 	s, look := open(t, Options{Keep: 64 * size, Forget: time.Nanosecond})
 	dead := reading(t, s)
-	must(t, look.XGroupCreate(t.Context(), "notifyql", "somebody", "0").Err())
+	look.do("XGROUP", "CREATE", "notifyql", "somebody", "0")
 	appendTo(t, s, 20, size)
-	groups, err := look.XInfoGroups(t.Context(), "notifyql").Result()
-	must(t, err)
-	if len(groups) != 1 || groups[0].Name != "somebody" {
+	groups := look.groups()
+	if len(groups) != 1 || groups[0].name != "somebody" {
 		t.Errorf("there are the groups %v", groups)
 	}
-	if n := look.XLen(t.Context(), "notifyql").Val(); n > 5 {
+	if n := look.length(); n > 5 {
 		t.Errorf("%d records are kept for nobody", n)
 	}
 	if _, err := dead.Read(t.Context()); !errors.Is(err, bus.ErrGap) {
@@ -150,7 +173,7 @@ func TestBoundOverAppenders(t *testing.T) {
 	for range 5 {
 		s := join(t, first.options)
 		appendTo(t, s, keep-2, size)
-		if n := look.XLen(t.Context(), "notifyql").Val(); n > keep+1 {
+		if n := look.length(); n > keep+1 {
 			t.Fatalf("%d records are kept, of %d", n, keep)
 		}
 		must(t, s.Close())
@@ -163,7 +186,7 @@ func TestSomethingElse(t *testing.T) {
 	s, look := open(t, Options{})
 	r := reading(t, s)
 	defer r.Close()
-	must(t, look.XAdd(t.Context(), &goredis.XAddArgs{Stream: "notifyql", Values: []any{"a", "b"}}).Err())
+	look.do("XADD", "notifyql", "*", "a", "b")
 	if _, err := r.Read(t.Context()); err == nil || !strings.Contains(err.Error(), "does something else use the key?") {
 		t.Errorf("Read: %v", err)
 	}
@@ -209,15 +232,14 @@ func TestTLS(t *testing.T) {
 	server := localbroker.New(t, localbroker.Redis) // the port without TLS says that it runs
 	_, port, err := net.SplitHostPort(server.Addr)
 	must(t, err)
-	look := goredis.NewClient(&goredis.Options{Addr: server.Addr})
-	defer look.Close()
+	look := byHand(t, server.Addr)
 	for name, value := range map[string]string{"tls-cert-file": certificate, "tls-key-file": key, "tls-auth-clients": "no"} {
-		must(t, look.ConfigSet(t.Context(), name, value).Err())
+		look.do("CONFIG", "SET", name, value)
 	}
-	must(t, look.ConfigSet(t.Context(), "port", "0").Err())
-	must(t, look.ConfigSet(t.Context(), "tls-port", port).Err())
+	look.do("CONFIG", "SET", "port", "0")
+	look.do("CONFIG", "SET", "tls-port", port)
 	url := "rediss://" + server.Addr
-	s := join(t, Options{URL: url, Configure: func(o *goredis.Options) { o.TLSConfig.RootCAs = pool }})
+	s := join(t, Options{URL: url, TLS: &tls.Config{RootCAs: pool}})
 	r := reading(t, s)
 	defer r.Close()
 	appendTo(t, s, 1, 10)

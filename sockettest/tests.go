@@ -159,6 +159,7 @@ func testReadMalformed(s *server) {
 		"a reserved bit":               frame(fin|reserved|text, "a"),
 		"an unknown kind":              frame(fin|0x3, "a"),
 		"a continuation of nothing":    frame(fin|continuation, "a"),
+		"a negative length":            {fin | text, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4},
 		"a message within another":     append(frame(text, "a"), frame(fin|text, "b")...),
 		"a control frame in fragments": frame(ping, "a"),
 		"a control frame too long":     frame(fin|ping, strings.Repeat("x", 126)),
@@ -300,14 +301,20 @@ func testClose(s *server) {
 }
 
 func testCloseTwice(s *server) {
-	socket, p := s.connect()
-	var all sync.WaitGroup
-	for range 4 {
-		all.Go(func() { socket.Close(4000, "each the same") }) //nolint:errcheck // as is looked at
+	for range 100 {
+		socket, p := s.connect()
+		var all sync.WaitGroup
+		all.Go(func() {
+			_, _ = socket.Read(context.Background())
+			socket.Close(4000, "each the same") //nolint:errcheck // as is looked at
+		})
+		for range 3 {
+			all.Go(func() { socket.Close(4000, "each the same") }) //nolint:errcheck // as is looked at
+		}
+		p.wantClose(4000, "each the same")
+		within(s.T, "Close", all.Wait)
+		within(s.T, "Close", func() { socket.Close(4001, "another") }) //nolint:errcheck // it does nothing
 	}
-	p.wantClose(4000, "each the same")
-	within(s.T, "Close", all.Wait)
-	within(s.T, "Close", func() { socket.Close(4001, "another") }) //nolint:errcheck // it does nothing
 }
 
 // A peer that is in the middle of a message can send the rest of it: its library may take a broken connection for the reason, and

@@ -36,7 +36,7 @@ func (b *Budget) Do(ctx context.Context, f func()) error {
 		f()
 		return nil
 	}
-	if wait := time.Until(b.charge(workLeast)); wait > 0 {
+	if wait := time.Until(b.Charge(workLeast)); wait > 0 {
 		t := time.NewTimer(wait)
 		defer t.Stop()
 		select {
@@ -48,13 +48,13 @@ func (b *Budget) Do(ctx context.Context, f func()) error {
 	began := time.Now()
 	f()
 	if more := min(time.Since(began), workMost) - workLeast; more > 0 {
-		b.charge(more)
+		b.Charge(more)
 	}
 	return nil
 }
 
-// charge returns when the work before was worked off.
-func (b *Budget) charge(work time.Duration) (due time.Time) {
+// Charge returns when the work before was worked off.
+func (b *Budget) Charge(work time.Duration) (due time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if saved := time.Now().Add(-workSaved); b.due.Before(saved) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -56,7 +55,7 @@ func TestBudgetOfWhoHasGone(t *testing.T) {
 		}
 		ctx, stop := context.WithTimeout(t.Context(), time.Microsecond)
 		defer stop()
-		b.charge(time.Minute)
+		b.Charge(time.Minute)
 		if err := b.Do(ctx, func() { t.Error("called") }); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
@@ -66,36 +65,6 @@ func TestBudgetOfWhoHasGone(t *testing.T) {
 			t.Error("without a budget there is no bound", err)
 		}
 	})
-}
-
-// A message may come in pieces, but not in more than anybody has reason to.
-func TestMessageInPieces(t *testing.T) {
-	t.Parallel()
-	f := newFake()
-	s := newServer(t, f, AcceptOptions{}, Options{})
-	c := dial(t, s)
-	c.init()
-	in := func(pieces int) string {
-		ping := `{"type":"ping"` + strings.Repeat(" ", pieces-15) + `}`
-		var b strings.Builder
-		for i := range len(ping) {
-			head := byte(continuation)
-			if i == 0 {
-				head = text
-			}
-			if i == len(ping)-1 {
-				head |= fin
-			}
-			b.Write(masked(head, ping[i:i+1]))
-		}
-		return b.String()
-	}
-	for range 3 {
-		c.write([]byte(in(maxFragments)))
-		c.want(`{"type":"pong"}`)
-	}
-	c.write([]byte(in(maxFragments + 1)))
-	c.want("close 1009")
 }
 
 // endless sends frames for ever.

@@ -3,9 +3,6 @@ package ws
 import (
 	"strings"
 	"testing"
-	"testing/synctest"
-
-	"github.com/notifyql/notifyql/test/npm"
 )
 
 // Every message in every state, as the table of the newer protocol.
@@ -85,29 +82,6 @@ func TestLegacyEnds(t *testing.T) {
 	}
 }
 
-// An id that is used again: the old operation is stopped, and only results of the new one are sent.
-func TestLegacyRestartsAnID(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFake()
-		s := serve(t, newPipe(legacyWS), f, keepAlive)
-		s.send(initMessage, `{"id":"1","type":"start","payload":{"query":"a"}}`)
-		s.want(ackMessage)
-		a := <-f.started
-		s.send(`{"id":"1","type":"start","payload":{"query":"b"}}`)
-		b := <-f.started
-		if !a.closed {
-			t.Error("the first one goes on")
-		}
-		b.add(next1(1))
-		s.want(`{"id":"1","type":"data","payload":{"data":1}}`)
-		for range 5 { // nobody answers these, and so nobody is closed for it
-			s.want(`{"type":"ka"}`)
-		}
-		s.send(`{"type":"connection_terminate"}`)
-		s.wantClose(1000, "")
-	})
-}
-
 func FuzzLegacy(f *testing.F) {
 	for _, seed := range []string{
 		initMessage + "\n" + `{"id":1,"type":"start","payload":{"query":"x"}}` + "\n" + `{"id":1,"type":"stop"}`,
@@ -117,37 +91,4 @@ func FuzzLegacy(f *testing.F) {
 		f.Add([]byte(seed), []byte{0, 1, 2, 3, 4, 5})
 	}
 	f.Fuzz(func(t *testing.T, lines, events []byte) { drive(t, legacyWS, lines, events) })
-}
-
-// The real subscriptions-transport-ws client: it sends start together with connection_init, restarts what ran after the
-// server has gone and come back, and understands our errors.
-func TestLegacyClient(t *testing.T) {
-	t.Parallel()
-	f := newFake()
-	s := newServer(t, f, AcceptOptions{}, Options{KeepAlive: 200_000_000, PongTimeout: 100_000_000})
-	c := npm.Start(t, "subscriptions-transport-ws", s.url(), map[string]any{
-		"reconnect": true, "connectionParams": map[string]any{"tenantId": "acme"},
-	})
-	c.Subscribe("orders", "subscription { orders }")
-	c.Want(`{"event":"connected"}`)
-	st := <-f.started
-	st.add(`{"data":{"n":1}}`, `{"data":null,"errors":[{"message":"half"}]}`)
-	c.Want(`{"event":"next","id":"orders","payload":{"data":{"n":1}}}`,
-		`{"event":"next","id":"orders","payload":{"data":null,"errors":[{"message":"half"}]}}`)
-	c.Subscribe("q", "query { serverInfo }")
-	c.Want(`{"event":"next","id":"q","payload":{"data":{"ok":true}}}`, `{"event":"complete","id":"q"}`)
-	<-f.started
-	c.Subscribe("f", "fail")
-	c.Want(`{"event":"error","id":"f","payload":{"message":"no such field"}}`)
-	<-f.started
-
-	s.restart()
-	c.Want(`{"event":"closed"}`, `{"event":"connected"}`)
-	st = <-f.started
-	st.add(`{"data":{"n":2}}`)
-	c.Want(`{"event":"next","id":"orders","payload":{"data":{"n":2}}}`)
-	c.Do(map[string]any{"do": "complete", "id": "orders"})
-	c.Do(map[string]any{"do": "dispose"})
-	s.served.Wait()
-	f.check(t)
 }

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/gorilla/websocket v1.5.3
 	github.com/notifyql/notifyql v0.0.0
+	go.uber.org/goleak v1.3.0
 )
 
 require (

@@ -35,6 +35,10 @@ func Upgrader() notifyql.Upgrade {
 			return nil, err
 		}
 		c.SetReadLimit(h.MaxMessageBytes) // of what comes over the network
+		c.SetCloseHandler(func(code int, text string) error {
+			_ = c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, text), time.Time{})
+			return nil
+		})
 		return &conn{ws: c, under: under.Conn, max: h.MaxMessageBytes}, nil
 	}
 }
@@ -55,7 +59,7 @@ func (c *conn) Read(ctx context.Context) ([]byte, error) {
 	}
 	kind, r, err := c.ws.NextReader()
 	if err != nil {
-		return nil, readError(err)
+		return nil, c.readError(err)
 	}
 	if kind != websocket.TextMessage {
 		return nil, c.refuse(websocket.CloseUnsupportedData, "Only text messages are supported")
@@ -65,7 +69,7 @@ func (c *conn) Read(ctx context.Context) ([]byte, error) {
 	}
 	c.in.Reset()
 	if _, err := c.in.ReadFrom(io.LimitReader(r, c.max+1)); err != nil {
-		return nil, readError(err)
+		return nil, c.readError(err)
 	}
 	if int64(c.in.Len()) > c.max { // it was compressed
 		return nil, c.refuse(websocket.CloseMessageTooBig, "Message too big")
@@ -78,14 +82,16 @@ func (c *conn) refuse(code int, reason string) error {
 	return &notifyql.CloseError{Code: code, Reason: reason}
 }
 
-func readError(err error) error {
+// readError sees to it that the peer is told, which the library has done in most cases.
+func (c *conn) readError(err error) error {
 	var peer *websocket.CloseError
 	switch {
 	case errors.As(err, &peer) && peer.Code != websocket.CloseAbnormalClosure: // which stands for an end without a close frame
 		return &notifyql.CloseError{Code: peer.Code, Reason: peer.Text}
-	case errors.Is(err, websocket.ErrReadLimit): // the library has said so
-		return &notifyql.CloseError{Code: websocket.CloseMessageTooBig, Reason: "Message too big"}
+	case errors.Is(err, websocket.ErrReadLimit):
+		return c.refuse(websocket.CloseMessageTooBig, "Message too big")
 	}
+	_ = c.Close(websocket.CloseProtocolError, "WebSocket protocol error")
 	return fmt.Errorf("reading from websocket: %w", err)
 }
 

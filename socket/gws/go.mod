@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/lxzan/gws v1.8.9
 	github.com/notifyql/notifyql v0.0.0
+	go.uber.org/goleak v1.3.0
 )
 
 require (

@@ -54,7 +54,7 @@ func Upgrader() notifyql.Upgrade {
 		}
 		c := &conn{ws: ws, under: under.Conn, in: make(chan *gws.Message), closing: make(chan struct{}), ended: make(chan struct{})}
 		ws.Session().Store("", c)
-		go ws.ReadLoop()
+		go c.readLoop()
 		return c, nil
 	}
 }
@@ -109,10 +109,13 @@ func (events) OnMessage(ws *gws.Conn, m *gws.Message) {
 func (events) OnClose(ws *gws.Conn, err error) {
 	c := of(ws)
 	var peer *gws.CloseError
+	var code interface{ Uint16() uint16 } // of the library's own close frame
 	switch {
 	case c.why != nil:
 	case errors.As(err, &peer):
 		c.why = &notifyql.CloseError{Code: int(peer.Code), Reason: string(peer.Reason)}
+	case errors.As(err, &code) && code.Uint16() == 1009:
+		c.why = &notifyql.CloseError{Code: 1009, Reason: "Message too big"}
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
 		c.why = err
 	default:
@@ -160,6 +163,17 @@ func (c *conn) Read(ctx context.Context) ([]byte, error) {
 	}
 }
 
+// readLoop calls back until the connection ends. The library panics for a frame whose length is negative.
+func (c *conn) readLoop() {
+	defer func() {
+		if p := recover(); p != nil {
+			c.refuse(1002, "WebSocket protocol error")
+			close(c.ended)
+		}
+	}()
+	c.ws.ReadLoop()
+}
+
 // refuse closes from within ReadLoop.
 func (c *conn) refuse(code uint16, reason string) {
 	c.why = &notifyql.CloseError{Code: int(code), Reason: reason}
@@ -189,8 +203,7 @@ func (c *conn) Close(code int, reason string) error {
 	if code == 3008 { // a peer that is closed because it is silent is hardly waited for
 		c.under.SetLinger(time.Second)
 	}
-	_ = c.ws.WriteClose(uint16(code), []byte(reason)) // or it is closed already
-	err := c.under.Close()
+	_ = c.ws.WriteClose(uint16(code), []byte(reason)) // or somebody else is at it; the library closes the connection in either case
 	<-c.ended
-	return err
+	return nil
 }

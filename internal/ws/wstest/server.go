@@ -1,4 +1,4 @@
-package ws
+package wstest
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/notifyql/notifyql/internal/ws"
 )
 
 // server accepts sockets of the real library, as a program would: the handler returns and the socket is served elsewhere.
@@ -22,7 +24,7 @@ type server struct {
 	ends []error // what each Serve gave
 }
 
-func newServer(t testing.TB, f *fake, a AcceptOptions, o Options) *server {
+func (lib library) newServer(t testing.TB, f *fake, a ws.AcceptOptions, o ws.Options) *server {
 	t.Helper()
 	s := &server{}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
@@ -32,18 +34,18 @@ func newServer(t testing.TB, f *fake, a AcceptOptions, o Options) *server {
 		s.served.Add(1) // before the client knows
 		s.mu.Unlock()
 		if down {
-			_ = Refuse(w, r, a, Restarting())
+			lib.refuse(w, r, a, ws.Restarting())
 			s.served.Done()
 			return
 		}
-		socket, err := Accept(w, r, a)
+		socket, err := lib.accept(w, r, a)
 		if err != nil {
 			s.served.Done()
 			return
 		}
 		go func() {
 			defer s.served.Done()
-			err := Serve(ctx, socket, f, o)
+			err := ws.Serve(ctx, socket, f, o)
 			s.mu.Lock()
 			s.ends = append(s.ends, err)
 			s.mu.Unlock()
@@ -59,10 +61,10 @@ func newServer(t testing.TB, f *fake, a AcceptOptions, o Options) *server {
 }
 
 // restart ends all sockets as a server does that goes down, and takes new ones when every old one is gone.
-func (s *server) restart() { s.kick(Restarting()) }
+func (s *server) restart() { s.kick(ws.Restarting()) }
 
 // kick closes all sockets, and takes new ones when every old one is gone.
-func (s *server) kick(e *CloseError) {
+func (s *server) kick(e *ws.CloseError) {
 	s.mu.Lock()
 	s.down = true
 	s.mu.Unlock()

@@ -1,4 +1,4 @@
-package ws
+package wstest
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/notifyql/notifyql/internal/ws"
 )
 
 // fake is a Service whose streams the test feeds. An operation's query says what it does: see Subscribe.
@@ -28,7 +30,7 @@ func newFake() *fake {
 	return &fake{streams: map[*fakeStream]bool{}, started: make(chan *fakeStream, 4096)}
 }
 
-func (f *fake) Connect(_ context.Context, init []byte) (Session, error) {
+func (f *fake) Connect(_ context.Context, init []byte) (ws.Session, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.inits = append(f.inits, string(init))
@@ -94,7 +96,7 @@ type fakeSession struct {
 
 // Subscribe serves these queries: "query …" one result at once, "count N" that many, "fail" an error, "panic" none, and
 // any other is a topic of events.
-func (s *fakeSession) Subscribe(ctx context.Context, op Operation, wake func()) Stream {
+func (s *fakeSession) Subscribe(ctx context.Context, op ws.Operation, wake func()) ws.Stream {
 	st := &fakeStream{session: s, op: op, wake: wake, ctx: ctx}
 	var n int
 	switch word, _, _ := strings.Cut(op.Query, " "); {
@@ -108,7 +110,7 @@ func (s *fakeSession) Subscribe(ctx context.Context, op Operation, wake func()) 
 		}
 		st.end(io.EOF)
 	case word == "fail":
-		st.end(&OperationError{Errors: []byte(`[{"message":"no such field"}]`)})
+		st.end(&ws.OperationError{Errors: []byte(`[{"message":"no such field"}]`)})
 	case word == "broken":
 		st.end(errors.New("disk on fire"))
 	case word == "panic":
@@ -144,7 +146,7 @@ func (s *fakeSession) Close() {
 
 type fakeStream struct {
 	session *fakeSession
-	op      Operation
+	op      ws.Operation
 	wake    func()
 	ctx     context.Context
 

@@ -1,32 +1,18 @@
-package ws
+package wstest
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/notifyql/notifyql/internal/ws"
 )
-
-const (
-	initMessage = `{"type":"connection_init"}`
-	ackMessage  = `{"type":"connection_ack"}`
-)
-
-func subscribe(id, query string) string {
-	return fmt.Sprintf(`{"id":%q,"type":"subscribe","payload":{"query":%q}}`, id, query)
-}
-
-func next(id, payload string) string {
-	return fmt.Sprintf(`{"id":%q,"type":"next","payload":%s}`, id, payload)
-}
-
-func complete(id string) string { return fmt.Sprintf(`{"id":%q,"type":"complete"}`, id) }
 
 func TestSubscribeEventsComplete(t *testing.T) {
 	f := newFake()
-	s := serve(t, newPipe(transportWS), f, Options{})
+	s := serve(t, newPipe(transportWS), f, ws.Options{})
 	s.send(`{"type":"connection_init","payload":{"tenantId":"acme"}}`)
 	s.want(ackMessage)
 	s.send(subscribe("a", "orders"), subscribe("b", "count 3"), subscribe("c", "fail"), subscribe("d", "query {x}"))
@@ -66,7 +52,7 @@ func TestCloseCodes(t *testing.T) {
 		{name: "another subprotocol", subprotocol: "mqtt", code: 4406, reason: "Subprotocol not acceptable"},
 		{name: "refused", send: []string{initMessage}, refuse: errors.New("no"), code: 4403, reason: "Forbidden"},
 		{
-			name: "refused with a code", send: []string{initMessage}, refuse: &CloseError{1013, "Too many connections"},
+			name: "refused with a code", send: []string{initMessage}, refuse: &ws.CloseError{Code: 1013, Reason: "Too many connections"},
 			code: 1013, reason: "Too many connections",
 		},
 		{name: "subscribe before init", send: []string{subscribe("1", "x")}, code: 4401, reason: "Unauthorized"},
@@ -92,12 +78,12 @@ func TestCloseCodes(t *testing.T) {
 			if strings.Contains(test.name, "subprotocol") {
 				p.subprotocol = test.subprotocol
 			}
-			s := serve(t, p, f, Options{})
+			s := serve(t, p, f, ws.Options{})
 			s.send(test.send...)
 			err := s.wantClose(test.code, test.reason)
-			var e *CloseError
+			var e *ws.CloseError
 			if !errors.As(err, &e) || e.Code != test.code {
-				t.Errorf("Serve gave %v", err)
+				t.Errorf("ws.Serve gave %v", err)
 			}
 		})
 	}
@@ -105,7 +91,7 @@ func TestCloseCodes(t *testing.T) {
 
 func TestInitTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := serve(t, newPipe(transportWS), newFake(), Options{InitTimeout: 3 * time.Second})
+		s := serve(t, newPipe(transportWS), newFake(), ws.Options{InitTimeout: 3 * time.Second})
 		begin := time.Now()
 		s.wantClose(4408, "Connection initialisation timeout")
 		if d := time.Since(begin); d != 3*time.Second {

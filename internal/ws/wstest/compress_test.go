@@ -1,4 +1,4 @@
-package ws
+package wstest
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+
+	"github.com/notifyql/notifyql/internal/ws"
 )
 
 // With compression agreed on, messages come out as they went in, in batches and with control frames among them, and
@@ -15,7 +17,7 @@ func TestCompression(t *testing.T) {
 	t.Parallel()
 	for _, client := range []websocket.CompressionMode{websocket.CompressionDisabled, websocket.CompressionNoContextTakeover, websocket.CompressionContextTakeover} {
 		f := newFake()
-		s := newServer(t, f, AcceptOptions{Compression: true}, Options{MessagesPerSecond: -1})
+		s := newServer(t, f, ws.AcceptOptions{Compression: true}, ws.Options{MessagesPerSecond: -1})
 		c, _, err := websocket.Dial(t.Context(), s.url(), &websocket.DialOptions{
 			Subprotocols: []string{transportWS}, CompressionMode: client, CompressionThreshold: 1,
 		})

@@ -1,4 +1,4 @@
-package ws
+package wstest
 
 import (
 	"bufio"
@@ -162,6 +162,23 @@ func (c *raw) wantEnd(code string) {
 	_, _ = c.Write(masked(fin|closeFrame, closePayload(1000, "")))
 	if first, payload, err := c.frame(); !errors.Is(err, io.EOF) {
 		c.t.Fatalf("after the close frame: %s, %v", describe(first, payload), err)
+	}
+	c.Conn.Close() // the server is first
+}
+
+// wantAnyEnd waits for the end of the connection, whatever is said of it.
+func (c *raw) wantAnyEnd() {
+	c.t.Helper()
+	for {
+		first, payload, err := c.frame()
+		if errors.Is(err, io.EOF) {
+			c.Conn.Close()
+			return
+		}
+		if err != nil || first != fin|closeFrame {
+			c.t.Fatalf("got %s, %v", describe(first, payload), err)
+		}
+		_, _ = c.Write(masked(fin|closeFrame, closePayload(1000, "")))
 	}
 }
 

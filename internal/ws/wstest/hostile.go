@@ -1,19 +1,20 @@
-package ws
+package wstest
 
 import (
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/notifyql/notifyql/internal/ws"
 )
 
 // brisk are limits under which a dead client is found in less than a second.
-var brisk = Options{
+var brisk = ws.Options{
 	KeepAlive: 300 * time.Millisecond, PongTimeout: 200 * time.Millisecond, WriteTimeout: 300 * time.Millisecond,
 	InitTimeout: 500 * time.Millisecond,
 }
@@ -22,7 +23,7 @@ var brisk = Options{
 func (s *server) wantEnd(t *testing.T, code int, reason string, since time.Time) {
 	t.Helper()
 	err := s.end()
-	var e *CloseError
+	var e *ws.CloseError
 	if !errors.As(err, &e) || e.Code != code || !strings.HasPrefix(e.Reason, reason) {
 		t.Errorf("ended with %v, want %d %s", err, code, reason)
 	}
@@ -47,10 +48,10 @@ func (s *fakeStream) left() int {
 
 // A client that never reads is closed in time, and what it had not read was never pulled: the kernel's buffers are full
 // and one batch is in hand.
-func TestClientThatNeverReads(t *testing.T) {
+func (lib library) clientThatNeverReads(t *testing.T) {
 	t.Parallel()
 	f := newFake()
-	s := newServer(t, f, AcceptOptions{}, brisk)
+	s := lib.newServer(t, f, ws.AcceptOptions{}, brisk)
 	c := dial(t, s)
 	_ = c.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
 	c.init()
@@ -59,17 +60,17 @@ func TestClientThatNeverReads(t *testing.T) {
 	const results = 20_000 // 20 MB
 	at := time.Now()
 	feed(st, results)
-	s.wantEnd(t, CodeTimeout, "Too slow", at)
+	s.wantEnd(t, ws.CodeTimeout, "Too slow", at)
 	if pulled := results - st.left(); pulled > 8000 {
 		t.Errorf("%d KB were pulled for a client that reads nothing", pulled)
 	}
 }
 
 // A client that reads a byte now and then is no better.
-func TestClientThatReadsBytes(t *testing.T) {
+func (lib library) clientThatReadsBytes(t *testing.T) {
 	t.Parallel()
 	f := newFake()
-	s := newServer(t, f, AcceptOptions{}, brisk)
+	s := lib.newServer(t, f, ws.AcceptOptions{}, brisk)
 	c := dial(t, s)
 	_ = c.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
 	c.init()
@@ -90,27 +91,27 @@ func TestClientThatReadsBytes(t *testing.T) {
 		}
 		break
 	}
-	s.wantEnd(t, CodeTimeout, "", at) // it has answered no ping either
+	s.wantEnd(t, ws.CodeTimeout, "", at) // it has answered no ping either
 }
 
 // A client that reads and answers no ping.
-func TestClientThatNeverPongs(t *testing.T) {
+func (lib library) clientThatNeverPongs(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, newFake(), AcceptOptions{}, brisk)
+	s := lib.newServer(t, newFake(), ws.AcceptOptions{}, brisk)
 	c := dial(t, s)
 	c.init()
 	at := time.Now()
 	c.want("ping ")
 	c.write(masked(fin|pong, ""))
 	c.want("ping ", "close 3008 No pong within 200ms")
-	s.wantEnd(t, CodeTimeout, "No pong", at)
+	s.wantEnd(t, ws.CodeTimeout, "No pong", at)
 }
 
 // A client that sends nothing at all, or only half of its first message.
-func TestClientThatNeverBegins(t *testing.T) {
+func (lib library) clientThatNeverBegins(t *testing.T) {
 	t.Parallel()
 	for _, first := range []string{"", string(masked(fin|text, initMessage)[:9]), string(masked(fin|ping, ""))} {
-		s := newServer(t, newFake(), AcceptOptions{}, brisk)
+		s := lib.newServer(t, newFake(), ws.AcceptOptions{}, brisk)
 		c := dial(t, s)
 		at := time.Now()
 		c.write([]byte(first))
@@ -119,22 +120,22 @@ func TestClientThatNeverBegins(t *testing.T) {
 		}
 		c.want("close 4408 Connection initialisation timeout")
 		c.Conn.Close()
-		s.wantEnd(t, CodeInitTimeout, "Connection init", at)
+		s.wantEnd(t, ws.CodeInitTimeout, "Connection init", at)
 	}
 }
 
 // A client that sends a message that is too large, and stops in the middle of it, or goes away in the middle of one.
-func TestClientThatStopsInTheMiddle(t *testing.T) {
+func (lib library) clientThatStopsInTheMiddle(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, newFake(), AcceptOptions{MaxMessageBytes: 1000}, Options{})
+	s := lib.newServer(t, newFake(), ws.AcceptOptions{MaxMessageBytes: 1000}, ws.Options{})
 	c := dial(t, s)
 	at := time.Now()
 	c.write(masked(fin|text, strings.Repeat(" ", 5000))[:2000])
 	c.want("close 1009")
-	s.wantEnd(t, CodeTooBig, "Message too big", at) // though it neither goes on nor answers
+	s.wantEnd(t, ws.CodeTooBig, "Message too big", at) // though it neither goes on nor answers
 
 	f := newFake()
-	s = newServer(t, f, AcceptOptions{}, Options{})
+	s = lib.newServer(t, f, ws.AcceptOptions{}, ws.Options{})
 	for _, cut := range [][]byte{masked(text, `{"type":"connection_init"}`), masked(fin|text, initMessage+strings.Repeat(" ", 100))[:60]} {
 		c := dial(t, s)
 		c.write(cut)
@@ -218,11 +219,11 @@ func (f *freezer) freeze() {
 }
 
 // A client that vanishes without a word, idle or in the middle of events.
-func TestClientThatVanishes(t *testing.T) {
+func (lib library) clientThatVanishes(t *testing.T) {
 	t.Parallel()
 	for _, busy := range []bool{false, true} {
 		f := newFake()
-		s := newServer(t, f, AcceptOptions{}, brisk)
+		s := lib.newServer(t, f, ws.AcceptOptions{}, brisk)
 		proxy := newFreezer(t, s.Listener.Addr().String())
 		c := dial(t, &server{Server: s.at(proxy.Addr())})
 		c.init()
@@ -235,73 +236,18 @@ func TestClientThatVanishes(t *testing.T) {
 		if busy {
 			feed(st, 20_000)
 		}
-		s.wantEnd(t, CodeTimeout, "", at)
+		s.wantEnd(t, ws.CodeTimeout, "", at)
 		if pulled := 20_000 - st.left(); busy && pulled > 8000 {
 			t.Errorf("%d KB were pulled for a client that is gone", pulled)
 		}
 	}
 }
 
-// Floods of pings, of either kind, of messages and of tiny frames, do no harm to others: their events come as before.
-func TestFloodsHarmNobodyElse(t *testing.T) {
-	t.Parallel()
-	f := newFake()
-	s := newServer(t, f, AcceptOptions{}, Options{})
-	good := dial(t, s)
-	good.init()
-	good.text(subscribe("a", "a"))
-	st := <-f.started
-	sent := 0
-	latencies := func() []time.Duration {
-		took := make([]time.Duration, 200)
-		for i := range took {
-			at := time.Now()
-			st.add(next1(sent))
-			good.want(next("a", next1(sent)))
-			sent++
-			took[i] = time.Since(at)
-		}
-		slices.Sort(took)
-		return took
-	}
-	calm := latencies()
-
-	var floods sync.WaitGroup
-	defer floods.Wait()
-	for _, flood := range []string{
-		string(masked(fin|ping, strings.Repeat("x", 125))),
-		string(masked(fin|text, `{"type":"ping","payload":{"x":"`+strings.Repeat("x", 1000)+`"}}`)),
-		string(masked(fin|text, complete("nothing"))),
-		string(masked(continuation, "x")),
-		string(masked(fin|pong, "")),
-	} {
-		c := dial(t, s)
-		c.init()
-		if strings.HasPrefix(flood, "\x00") {
-			c.write(masked(text, `{"type":"ping","payload":{"x":"`))
-		}
-		defer c.Conn.Close()
-		floods.Go(func() { // and it reads nothing
-			for many := strings.Repeat(flood, 100); ; {
-				if _, err := io.WriteString(c.Conn, many); err != nil {
-					return
-				}
-			}
-		})
-	}
-	among := latencies()
-	t.Logf("200 events one by one: p50 %v, p99 %v, slowest %v; among floods: p50 %v, p99 %v, slowest %v",
-		calm[100], calm[198], calm[199], among[100], among[198], among[199])
-	if among[199] > 2*time.Second {
-		t.Errorf("an event took %v among floods", among[199])
-	}
-}
-
 // A thousand clients come and go in every way, and nothing of them is left.
-func TestComingAndGoing(t *testing.T) {
+func (lib library) comingAndGoing(t *testing.T) {
 	t.Parallel()
 	f := newFake()
-	s := newServer(t, f, AcceptOptions{}, Options{})
+	s := lib.newServer(t, f, ws.AcceptOptions{}, ws.Options{})
 	var clients sync.WaitGroup
 	turns := make(chan struct{}, 32)
 	for i := range 1000 {

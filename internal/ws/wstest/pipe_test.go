@@ -1,10 +1,12 @@
-package ws
+package wstest
 
 import (
 	"context"
 	"io"
 	"sync"
 	"testing"
+
+	"github.com/notifyql/notifyql/internal/ws"
 )
 
 // pipe is a Socket in memory. The test is the client: it puts in what the client sends and sees what was written.
@@ -89,13 +91,13 @@ type serving struct {
 	done chan error
 }
 
-func serve(t testing.TB, p *pipe, f *fake, o Options) *serving {
+func serve(t testing.TB, p *pipe, f *fake, o ws.Options) *serving {
 	t.Helper()
 	ctx, stop := context.WithCancelCause(context.Background())
 	s := &serving{pipe: p, t: t, fake: f, stop: stop, done: make(chan error, 1)}
-	go func() { s.done <- Serve(ctx, p, f, o) }()
+	go func() { s.done <- ws.Serve(ctx, p, f, o) }()
 	t.Cleanup(func() {
-		p.Close(CodeNormal, "")
+		p.Close(ws.CodeNormal, "")
 		stop(nil)
 	})
 	return s

@@ -1,4 +1,4 @@
-package ws
+package wstest
 
 import (
 	"context"
@@ -7,9 +7,11 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/notifyql/notifyql/internal/ws"
 )
 
-var keepAlive = Options{KeepAlive: 20 * time.Second, PongTimeout: 5 * time.Second}
+var keepAlive = ws.Options{KeepAlive: 20 * time.Second, PongTimeout: 5 * time.Second}
 
 // pingPipe is a pipe whose client answers pings by itself, as WebSocket libraries do, while it is alive.
 type pingPipe struct {
@@ -58,7 +60,7 @@ func TestPingMessagesAndPongs(t *testing.T) {
 		}
 		s.want(`{"type":"ping"}`)
 		at = time.Now()
-		s.wantClose(CodeTimeout, "No pong within 5s")
+		s.wantClose(ws.CodeTimeout, "No pong within 5s")
 		within(t, "closed", time.Since(at), 5*time.Second, 5*time.Second)
 	})
 }
@@ -70,7 +72,7 @@ func TestPingFrames(t *testing.T) {
 		ctx, stop := context.WithCancelCause(t.Context())
 		defer stop(nil)
 		done := make(chan error, 1)
-		go func() { done <- Serve(ctx, p, f, keepAlive) }()
+		go func() { done <- ws.Serve(ctx, p, f, keepAlive) }()
 		p.in <- initMessage
 		pass(10 * time.Minute)
 		if n := p.pings.Load(); n < 30 || n > 36 {
@@ -85,7 +87,7 @@ func TestPingFrames(t *testing.T) {
 		at := time.Now()
 		<-done
 		within(t, "closed", time.Since(at), 5*time.Second, 30*time.Second)
-		if p.code != CodeTimeout || !strings.HasPrefix(p.reason, "No pong") {
+		if p.code != ws.CodeTimeout || !strings.HasPrefix(p.reason, "No pong") {
 			t.Errorf("closed with %d %s", p.code, p.reason)
 		}
 	})
@@ -103,7 +105,7 @@ func TestWriteTimeout(t *testing.T) {
 		p.gate = make(chan struct{})
 		at := time.Now()
 		streams[0].add(next1(1))
-		s.wantClose(CodeTimeout, "Too slow: messages could not be written in time")
+		s.wantClose(ws.CodeTimeout, "Too slow: messages could not be written in time")
 		within(t, "closed", time.Since(at), time.Minute, time.Minute+3*keepAlive.KeepAlive)
 	})
 }
@@ -148,10 +150,10 @@ func TestSlowIsNotDead(t *testing.T) {
 func TestWhoWaitsForATurnIsNotDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := keepAlive
-		o.Budget = NewBudget(1)
+		o.Budget = ws.NewBudget(1)
 		s, _ := begin(t, newPipe(transportWS), newFake(), o, "a")
 		synctest.Wait()
-		o.Budget.charge(o.KeepAlive + o.PongTimeout + time.Second)
+		o.Budget.Charge(o.KeepAlive + o.PongTimeout + time.Second)
 		for range 3 {
 			s.want(`{"type":"ping"}`)
 			s.send(`{"type":"pong"}`)
@@ -164,7 +166,7 @@ func TestWhoWaitsForATurnIsNotDead(t *testing.T) {
 // A client that sends too fast waits; it is not closed.
 func TestMessageRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := serve(t, newPipe(transportWS), newFake(), Options{MessagesPerSecond: 10, MessageBurst: 20})
+		s := serve(t, newPipe(transportWS), newFake(), ws.Options{MessagesPerSecond: 10, MessageBurst: 20})
 		s.send(initMessage)
 		at := time.Now()
 		for range 119 {
@@ -192,7 +194,7 @@ func TestIdleTimeout(t *testing.T) {
 		o := keepAlive
 		o.IdleTimeout = time.Minute
 		done := make(chan error, 1)
-		go func() { done <- Serve(t.Context(), p, f, o) }()
+		go func() { done <- ws.Serve(t.Context(), p, f, o) }()
 		p.in <- initMessage
 		p.in <- subscribe("a", "a")
 		pass(10 * time.Minute)
@@ -205,7 +207,7 @@ func TestIdleTimeout(t *testing.T) {
 		p.in <- complete("a")
 		<-done
 		within(t, "closed", time.Since(at), time.Minute, time.Minute+3*keepAlive.KeepAlive)
-		if p.code != CodeTimeout || p.reason != "No subscription for 1m0s" {
+		if p.code != ws.CodeTimeout || p.reason != "No subscription for 1m0s" {
 			t.Errorf("closed with %d %s", p.code, p.reason)
 		}
 		f.check(t)

@@ -1,10 +1,12 @@
-package ws
+package wstest
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"testing"
+
+	"github.com/notifyql/notifyql/internal/ws"
 )
 
 // right is a Service whose sessions are renewed by a ping with a "token", except a "bad" one, and end when it is ended.
@@ -20,13 +22,13 @@ func newRight() *right {
 	return r
 }
 
-func (r *right) Connect(ctx context.Context, init []byte) (Session, error) {
+func (r *right) Connect(ctx context.Context, init []byte) (ws.Session, error) {
 	s, err := r.fake.Connect(ctx, init)
 	return rightSession{s, r}, err
 }
 
 type rightSession struct {
-	Session
+	ws.Session
 	right *right
 }
 
@@ -49,17 +51,17 @@ func TestAPingRenewsTheRight(t *testing.T) {
 	s.send(`{"type":"ping"}`, `{"type":"ping","payload":{"a":1}}`, `{"type":"ping","payload":{"token":"good"}}`, subscribe("1", "query"))
 	s.want(`{"type":"pong"}`, `{"type":"pong","payload":{"a":1}}`, `{"type":"pong"}`, next("1", `{"data":{"ok":true}}`), complete("1"))
 	s.send(`{"type":"ping","payload":{"token":"bad"}}`)
-	s.wantClose(CodeForbidden, "Forbidden")
+	s.wantClose(ws.CodeForbidden, "Forbidden")
 }
 
 // A session that is over closes the connection as its cause says, and sends nothing more.
 func TestASessionEndsByItself(t *testing.T) {
 	for name, c := range map[string]struct {
 		cause error
-		want  CloseError
+		want  ws.CloseError
 	}{
-		"with a code": {&CloseError{CodeForbidden, "The token has expired"}, CloseError{CodeForbidden, "The token has expired"}},
-		"without one": {errors.New("gone"), CloseError{CodeForbidden, "Forbidden"}},
+		"with a code": {&ws.CloseError{Code: ws.CodeForbidden, Reason: "The token has expired"}, ws.CloseError{Code: ws.CodeForbidden, Reason: "The token has expired"}},
+		"without one": {errors.New("gone"), ws.CloseError{Code: ws.CodeForbidden, Reason: "Forbidden"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRight()
@@ -82,16 +84,16 @@ func TestASessionEndsByItself(t *testing.T) {
 // A session that is over before its client is told that it is accepted.
 func TestASessionThatIsOverAtOnce(t *testing.T) {
 	r := newRight()
-	r.end(&CloseError{CodeForbidden, "The token has expired"})
+	r.end(&ws.CloseError{Code: ws.CodeForbidden, Reason: "The token has expired"})
 	s := serveRight(t, r)
 	s.send(initMessage)
-	s.wantClose(CodeForbidden, "The token has expired")
+	s.wantClose(ws.CodeForbidden, "The token has expired")
 }
 
 func serveRight(t *testing.T, r *right) *serving {
 	t.Helper()
 	s := &serving{pipe: newPipe(transportWS), t: t, fake: r.fake, stop: func(error) {}, done: make(chan error, 1)}
-	go func() { s.done <- Serve(context.Background(), s.pipe, r, Options{}) }()
-	t.Cleanup(func() { s.pipe.Close(CodeNormal, "") })
+	go func() { s.done <- ws.Serve(context.Background(), s.pipe, r, ws.Options{}) }()
+	t.Cleanup(func() { s.pipe.Close(ws.CodeNormal, "") })
 	return s
 }

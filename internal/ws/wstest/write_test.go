@@ -1,4 +1,4 @@
-package ws
+package wstest
 
 import (
 	"context"
@@ -10,10 +10,12 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"github.com/notifyql/notifyql/internal/ws"
 )
 
 // begin gives a connection that is acknowledged and has one stream for each topic, whose ids are the topics.
-func begin(t testing.TB, p *pipe, f *fake, o Options, topics ...string) (*serving, []*fakeStream) {
+func begin(t testing.TB, p *pipe, f *fake, o ws.Options, topics ...string) (*serving, []*fakeStream) {
 	t.Helper()
 	s := serve(t, p, f, o)
 	s.send(initMessage)
@@ -30,7 +32,7 @@ func begin(t testing.TB, p *pipe, f *fake, o Options, topics ...string) (*servin
 func TestCoalescing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, p := newFake(), newPipe(transportWS)
-		s, streams := begin(t, p, f, Options{}, "a")
+		s, streams := begin(t, p, f, ws.Options{}, "a")
 		synctest.Wait()
 		p.gate = make(chan struct{})
 		streams[0].add(next1(0))
@@ -55,13 +57,11 @@ func TestCoalescing(t *testing.T) {
 	})
 }
 
-func next1(i int) string { return fmt.Sprintf(`{"data":%d}`, i) }
-
 // A subscription with much to say does not keep the others waiting, and pongs overtake both.
 func TestFairness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, p := newFake(), newPipe(transportWS)
-		s, streams := begin(t, p, f, Options{}, "loud", "quiet")
+		s, streams := begin(t, p, f, ws.Options{}, "loud", "quiet")
 		synctest.Wait()
 		p.gate = make(chan struct{})
 		streams[0].add(next1(0))
@@ -91,7 +91,7 @@ func TestFairness(t *testing.T) {
 func TestSlowClientIsNotPulledFrom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, p := newFake(), newPipe(transportWS)
-		s, streams := begin(t, p, f, Options{}, "a")
+		s, streams := begin(t, p, f, ws.Options{}, "a")
 		synctest.Wait()
 		p.gate = make(chan struct{})
 		big := `{"data":"` + strings.Repeat("x", batchBytes/4) + `"}`
@@ -115,7 +115,7 @@ func TestSlowClientIsNotPulledFrom(t *testing.T) {
 func TestControlMessagesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, p := newFake(), newPipe(transportWS)
-		s, _ := begin(t, p, f, Options{MessagesPerSecond: -1, WriteTimeout: -1, KeepAlive: -1})
+		s, _ := begin(t, p, f, ws.Options{MessagesPerSecond: -1, WriteTimeout: -1, KeepAlive: -1})
 		synctest.Wait()
 		p.gate = make(chan struct{})
 		payload := fmt.Sprintf(`"payload":{"x":%q}`, strings.Repeat("x", 1000))
@@ -139,7 +139,7 @@ func TestControlMessagesAreBounded(t *testing.T) {
 func TestCompleteCrossesResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
-		s, streams := begin(t, newPipe(transportWS), f, Options{}, "a", "b")
+		s, streams := begin(t, newPipe(transportWS), f, ws.Options{}, "a", "b")
 		a := streams[0]
 		synctest.Wait()
 		a.block, a.inNext = make(chan struct{}), make(chan struct{})
@@ -168,7 +168,7 @@ func TestCompleteCrossesResult(t *testing.T) {
 func TestCompleteDropsWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, p := newFake(), newPipe(transportWS)
-		s, streams := begin(t, p, f, Options{}, "a")
+		s, streams := begin(t, p, f, ws.Options{}, "a")
 		synctest.Wait()
 		p.gate = make(chan struct{})
 		big := `{"data":"` + strings.Repeat("x", batchBytes-100) + `"}`
@@ -191,12 +191,12 @@ func TestCompleteDropsWhatWaits(t *testing.T) {
 func TestGoingDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, p := newFake(), newPipe(transportWS)
-		s, streams := begin(t, p, f, Options{}, "a")
+		s, streams := begin(t, p, f, ws.Options{}, "a")
 		synctest.Wait()
 		p.gate = make(chan struct{})
 		streams[0].add(next1(1))
 		synctest.Wait()
-		s.stop(Restarting())
+		s.stop(ws.Restarting())
 		synctest.Wait()
 		if err := streams[0].ctx.Err(); err == nil {
 			t.Error("the service was not told")
@@ -217,12 +217,12 @@ func TestGoingDown(t *testing.T) {
 func TestGoingDownIsNoCompletion(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
-			s, streams := begin(t, newPipe(transportWS), newFake(), Options{}, "a", "b", "c")
+			s, streams := begin(t, newPipe(transportWS), newFake(), ws.Options{}, "a", "b", "c")
 			synctest.Wait()
 			for _, st := range streams {
 				context.AfterFunc(st.ctx, func() { st.end(io.EOF) })
 			}
-			s.stop(Restarting())
+			s.stop(ws.Restarting())
 			s.wantClose(1012, "Service restart")
 			if len(s.out) != 0 {
 				t.Fatalf("sent after the server went down: %s", <-s.out)
@@ -234,7 +234,7 @@ func TestGoingDownIsNoCompletion(t *testing.T) {
 // Errors that are the service's own fault end the operation, not the connection.
 func TestInternalError(t *testing.T) {
 	f := newFake()
-	s, _ := begin(t, newPipe(transportWS), f, Options{}, "a")
+	s, _ := begin(t, newPipe(transportWS), f, ws.Options{}, "a")
 	s.send(subscribe("b", "broken"))
 	s.want(`{"id":"b","type":"error","payload":[{"message":"Internal server error","extensions":{"code":"INTERNAL_SERVER_ERROR"}}]}`)
 	s.send(`{"type":"ping"}`)
@@ -246,10 +246,10 @@ func TestInternalError(t *testing.T) {
 // Results that come with the end are sent before it.
 func TestLastResultsComeBeforeTheEnd(t *testing.T) {
 	f := newFake()
-	s, streams := begin(t, newPipe(transportWS), f, Options{}, "a")
+	s, streams := begin(t, newPipe(transportWS), f, ws.Options{}, "a")
 	a := streams[0]
 	a.mu.Lock()
-	a.results, a.err = [][]byte{[]byte(next1(1))}, &OperationError{Errors: []byte(`[{"message":"over"}]`)}
+	a.results, a.err = [][]byte{[]byte(next1(1))}, &ws.OperationError{Errors: []byte(`[{"message":"over"}]`)}
 	a.mu.Unlock()
 	a.wake()
 	s.want(next("a", next1(1)), `{"id":"a","type":"error","payload":[{"message":"over"}]}`)
@@ -262,7 +262,7 @@ func TestLastResultsComeBeforeTheEnd(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	f := newFake()
-	s, streams := begin(t, newPipe(transportWS), f, Options{MessagesPerSecond: -1}, "0", "1", "2", "3", "4", "5", "6", "7")
+	s, streams := begin(t, newPipe(transportWS), f, ws.Options{MessagesPerSecond: -1}, "0", "1", "2", "3", "4", "5", "6", "7")
 	const events = 2000
 	var publishers sync.WaitGroup
 	for _, st := range streams {
@@ -300,7 +300,7 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	publishers.Wait()
 	s.stop(nil)
-	if err := <-s.done; !errors.As(err, new(*CloseError)) {
+	if err := <-s.done; !errors.As(err, new(*ws.CloseError)) {
 		t.Error(err)
 	}
 	f.check(t)

@@ -1,4 +1,4 @@
-package ws
+package wstest
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 
 	"github.com/Khan/genqlient/graphql"
 	"github.com/gorilla/websocket"
+
+	"github.com/notifyql/notifyql/internal/ws"
 )
 
 // gorillaDialer is how genqlient's documentation says to connect it to gorilla/websocket.
@@ -39,7 +41,7 @@ func forward(ch any, text json.RawMessage) error {
 func TestGoClient(t *testing.T) {
 	t.Parallel()
 	f := newFake()
-	s := newServer(t, f, AcceptOptions{}, Options{KeepAlive: 50 * time.Millisecond})
+	s := newServer(t, f, ws.AcceptOptions{}, ws.Options{KeepAlive: 50 * time.Millisecond})
 	c := graphql.NewClientUsingWebSocket(s.url(), gorillaDialer{}, graphql.WithConnectionParams(map[string]any{"tenantId": "acme"}))
 	errs, err := c.Start(t.Context())
 	if err != nil {
@@ -79,8 +81,8 @@ func TestGoClient(t *testing.T) {
 	if err := c.Unsubscribe(id); err != nil {
 		t.Fatal(err)
 	}
-	s.stop(Restarting())
-	if err := <-errs; !websocket.IsCloseError(err, CodeRestart) {
+	s.stop(ws.Restarting())
+	if err := <-errs; !websocket.IsCloseError(err, ws.CodeRestart) {
 		t.Errorf("the client was told %v", err)
 	}
 }

@@ -74,6 +74,39 @@ func (l *lags) recent(now time.Time) int64 {
 	return 0
 }
 
+// kinds counts changes by what happened.
+type kinds [len(kindNames)]atomic.Int64
+
+var kindNames = [...]string{"insert", "update", "delete", "truncate", "event", "large"}
+
+// count counts a transaction's changes. It is not called at the same time.
+func (k *kinds) count(t *change.Txn) {
+	if t.Stub != nil {
+		k[5].Add(1)
+		return
+	}
+	var n [5]int64
+	for i := range t.Changes {
+		switch t.Changes[i].Op {
+		case change.Insert:
+			n[0]++
+		case change.Update:
+			n[1]++
+		case change.Delete:
+			n[2]++
+		case change.Truncate:
+			n[3]++
+		case change.Event:
+			n[4]++
+		}
+	}
+	for i := range n {
+		if n[i] > 0 {
+			k[i].Add(n[i])
+		}
+	}
+}
+
 // metric is the histogram for Prometheus.
 func (l *lags) metric(desc *prometheus.Desc) prometheus.Metric {
 	buckets := make(map[float64]uint64, len(lagBounds))

@@ -63,6 +63,17 @@ func TestDeliveryLag(t *testing.T) {
 		t.Errorf("%v, %+v", m, srv.Health())
 	}
 
+	db.Exec(t, `update items set version = 1 where id = 0`)
+	c.wantItem(`{"itemsChanged":{"kind":"UPDATE","new":{"id":0}}}`)
+	db.Exec(t, `delete from items where id = 0`)
+	c.wantItem(`{"itemsChanged":{"kind":"DELETE","new":null}}`)
+	m = scrape(t, srv)
+	for kind, n := range map[string]float64{"insert": 3, "update": 1, "delete": 1, "truncate": 0, "event": 0, "large": 0} {
+		if got, ok := m[`notifyql_changes_total{kind="`+kind+`"}`]; !ok || got != n {
+			t.Errorf("%s: %v, want %v", kind, got, n)
+		}
+	}
+
 	s := events(t, url, "X-User", "emma", "X-Tenants", "a")
 	before := delivered()
 	db.Exec(t, `select notifyql.publish('c', '1', 'a'), notifyql.publish('c', '2', 'a')`)

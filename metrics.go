@@ -63,6 +63,7 @@ var refusedDesc = prometheus.NewDesc("notifyql_refused_total", "What was refused
 // The lags are from when a change is written, by the database's clock, which is before its commit.
 var (
 	problemsDesc = prometheus.NewDesc("notifyql_problems_total", "Warnings and errors that were logged; /errors has their kinds.", []string{"level"}, nil)
+	changesDesc  = prometheus.NewDesc("notifyql_changes_total", "Changes handed on to subscriptions, by kind. Those that are read from the log only by who they concern are one, large, a transaction or part of one.", []string{"kind"}, nil)
 	writtenDesc  = prometheus.NewDesc("notifyql_delivery_lag_seconds", "From the write of a change, by the database's clock, to when a socket has taken its event. Of what one subscription is sent at once, the oldest.", nil, nil)
 	handedDesc   = prometheus.NewDesc("notifyql_dispatch_lag_seconds", "From the write of a transaction's last change, by the database's clock, to when it is handed on to subscriptions.", nil, nil)
 )
@@ -71,6 +72,7 @@ var (
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- refusedDesc
 	ch <- problemsDesc
+	ch <- changesDesc
 	ch <- writtenDesc
 	ch <- handedDesc
 	for _, m := range metrics() {
@@ -81,6 +83,9 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	st := c.s.Stats()
+	for i, name := range kindNames {
+		ch <- prometheus.MustNewConstMetric(changesDesc, prometheus.CounterValue, float64(c.s.kinds[i].Load()), name)
+	}
 	ch <- c.s.written.metric(writtenDesc)
 	ch <- c.s.handed.metric(handedDesc)
 	for level, n := range c.s.problems.Counts() {

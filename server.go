@@ -50,6 +50,7 @@ type Server struct {
 	readOnly  atomic.Bool
 	features  map[string]bool // all there are, and whether they are on; not changed
 	written   lags            // from the write of a change to that of its event to a socket
+	kinds     kinds           // of what was handed on
 	handed    lags            // and to when it was handed on to the subscriptions
 
 	mu      sync.Mutex // guards machine, and holds it and the hub in one order
@@ -220,6 +221,7 @@ func (s *Server) emit(in feed.Input) {
 	s.hub.Dispatch(txns, s.machine.Place())
 	for i := range txns {
 		s.handed.changed(now, &txns[i])
+		s.kinds.count(&txns[i])
 	}
 	s.settle()
 	s.tracer.dispatched()

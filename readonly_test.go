@@ -33,6 +33,9 @@ func TestReadOnly(t *testing.T) {
 	other.want("SYNCED")
 	other.leave()
 
+	if answer := send(t, face, http.MethodPut, "Sec-Fetch-Site", "cross-site"); srv.ReadOnly() { // by a page that an operator has open
+		t.Error(answer)
+	}
 	if answer := send(t, face, http.MethodPut); answer != `{"readOnly":true}` {
 		t.Error(answer)
 	}
@@ -63,11 +66,14 @@ func TestReadOnly(t *testing.T) {
 }
 
 // send switches by the operators' address.
-func send(t *testing.T, face *httptest.Server, method string) string {
+func send(t *testing.T, face *httptest.Server, method string, header ...string) string {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, face.URL+"/admin/read-only", nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
 	}
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {

@@ -89,6 +89,13 @@ func (s *Server) Field(name string) (f Field, ok bool) {
 	return s.cfg.Fields[i], true
 }
 
+func fieldEvent(e *gql.Event) *FieldEvent {
+	return &FieldEvent{
+		Field: e.Field, Args: e.Args, Type: e.Type, Channel: e.Channel, Table: e.Table, Tenant: e.Tenant, Shared: e.Shared, At: e.At, Data: e.Data,
+		Identity: (*Identity)(e.Identity),
+	}
+}
+
 // gqlFields are fields as the schema has them.
 func gqlFields(fields []Field, t *tracer) []gql.Field {
 	out := make([]gql.Field, len(fields))
@@ -99,7 +106,7 @@ func gqlFields(fields []Field, t *tracer) []gql.Field {
 				ctx, over := t.resolves(ctx, e.Field, 1)
 				err := errPanicked
 				defer func() { over(err) }()
-				v, err := f.Resolve(ctx, (*FieldEvent)(e))
+				v, err := f.Resolve(ctx, fieldEvent(e))
 				return v, told(err)
 			}
 		}
@@ -107,7 +114,7 @@ func gqlFields(fields []Field, t *tracer) []gql.Field {
 			g.ResolveBatch = func(ctx context.Context, es []*gql.Event) ([]any, error) {
 				events := make([]*FieldEvent, len(es))
 				for i, e := range es {
-					events[i] = (*FieldEvent)(e)
+					events[i] = fieldEvent(e)
 				}
 				ctx, over := t.resolves(ctx, es[0].Field, len(es))
 				err := errPanicked

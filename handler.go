@@ -38,7 +38,7 @@ func (s *Server) Handler() http.Handler {
 		Schema: s.schema.Load, MaxBytes: s.cfg.Limits.HTTPRequestBytes,
 		Identify: func(r *http.Request) (*auth.Identity, error) {
 			id, err := s.identify(r.Context(), nil, r)
-			return &id, err
+			return id.inner(), err
 		},
 	})
 	for _, root := range []string{"/", "/graphql"} {

@@ -96,7 +96,7 @@ func (s *Server) subscribing(ctx context.Context, sub *Subscription) (where map[
 
 // narrow is gql.Options.Narrow: a gateway's query sees the rows that a subscription would.
 func (s *Server) narrow(ctx context.Context, table string, id *auth.Identity) (map[string]any, error) {
-	return s.subscribing(ctx, &Subscription{Identity: *id, Field: "_entities", Table: table})
+	return s.subscribing(ctx, &Subscription{Identity: Identity(*id), Field: "_entities", Table: table})
 }
 
 // guarded turns a panic in a function of the user's into an error: it must end neither the program nor be taken for a yes.

@@ -5,13 +5,32 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/notifyql/notifyql/internal/auth"
 )
 
 // Identity is who a client is and what it may see. A subscription sees the rows of the identity's tenants, and shared
 // ones; of those the ones that the tables' policies let it see, by its user, roles and claims.
-type Identity = auth.Identity
+type Identity struct {
+	UserID    string
+	Tenants   []string // whose rows it sees, beside shared ones; an empty string matches nothing
+	Roles     []string
+	ExpiresAt time.Time // its sockets are closed then; zero: never
+	Claims    map[string]any
+}
+
+// Claim returns a claim by its own name, dots and all, or by a way through objects, such as realm_access.roles; nil if there is none.
+func (i *Identity) Claim(name string) any { return i.inner().Claim(name) }
+
+// HasRole reports whether the identity has one of the roles.
+func (i *Identity) HasRole(roles []string) bool { return i.inner().HasRole(roles) }
+
+// Sees reports whether the identity may see what belongs to tenant.
+func (i *Identity) Sees(tenant string) bool { return i.inner().Sees(tenant) }
+
+// inner is the same to the packages that know nothing of this one.
+func (i *Identity) inner() *auth.Identity { return (*auth.Identity)(i) }
 
 // Auth says who a client is, from the payload of its connection_init (nil if it sent none, and for a plain HTTP request)
 // and the HTTP request that it came with. An error refuses the client: a socket is closed with 4403 Forbidden, an HTTP

@@ -163,7 +163,7 @@ func (b *bounds) buckets() int {
 // begin is start within the bounds of a party. A query is not counted: it is over when it has begun.
 func (s *Server) begin(ctx context.Context, op ws.Operation, c *Connection, p *party, wake func()) ws.Stream {
 	r := gql.Request{Query: op.Query, OperationName: op.OperationName, Variables: op.Variables, Extensions: op.Extensions}
-	if kind, refused := s.schema.Load().OperationKind(r, &c.Identity); refused != nil {
+	if kind, refused := s.schema.Load().OperationKind(r, c.Identity.inner()); refused != nil {
 		s.tracer.begins(ctx, op).over(errRefused)
 		return &ended{errors: refused}
 	} else if kind != ast.Subscription {

@@ -18,7 +18,7 @@ import (
 
 // start begins an operation. What can't begin, and a query, is a stream too: it ends at once.
 func (s *Server) start(ctx context.Context, op ws.Operation, c *Connection, wake func(), b *beginning) ws.Stream {
-	id := &c.Identity
+	id := c.Identity.inner()
 	r := gql.Request{Query: op.Query, OperationName: op.OperationName, Variables: op.Variables, Extensions: op.Extensions}
 	for {
 		schema := s.schema.Load()
@@ -52,7 +52,7 @@ func (s *Server) start(ctx context.Context, op ws.Operation, c *Connection, wake
 			start = subs.Start{After: &after}
 		}
 		b.next("notifyql.join")
-		reader, err := s.attach(plan, id, start, wake)
+		reader, err := s.attach(plan, &c.Identity, start, wake)
 		if errors.Is(err, subs.ErrNoHistory) {
 			return &ended{errors: failure("CURSOR_INVALID", err.Error())}
 		}
@@ -77,9 +77,9 @@ type reader interface {
 
 func (s *Server) attach(plan *gql.Plan, id *Identity, start subs.Start, wake func()) (reader, error) {
 	if plan.Follows() {
-		return s.hub.Follow(plan, id, start, wake)
+		return s.hub.Follow(plan, id.inner(), start, wake)
 	}
-	return s.hub.Attach(plan, id, start, wake)
+	return s.hub.Attach(plan, id.inner(), start, wake)
 }
 
 // live is a running subscription.

@@ -234,7 +234,7 @@ func (s *Server) same(a, b *Identity) bool {
 		slices.Sort(b)
 		return slices.Equal(slices.Compact(a), slices.Compact(b))
 	}
-	return a.UserID == b.UserID && equal(a.Tenants, b.Tenants) && equal(a.Roles, b.Roles) && s.schema.Load().SameRows(a, b)
+	return a.UserID == b.UserID && equal(a.Tenants, b.Tenants) && equal(a.Roles, b.Roles) && s.schema.Load().SameRows(a.inner(), b.inner())
 }
 
 // Ended implements ws.Ender.

@@ -16,15 +16,17 @@ SOAKTIME ?= 2m
 SOAKSEED ?= 1
 SOAKROWS ?= 100000
 SOAKRATE ?= 3000
+TOLERANCE ?= 1.7
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint bench browser clients matrix soak fuzz setup clean
+.PHONY: help demo build test lint bench bench-check bench-record browser clients matrix soak fuzz setup clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '%-16s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '%-18s %s\n' "$$name" "$$what"; done
 
 demo: ## a private Postgres, a shop that writes orders, and the server: open the address that it prints
 	@scripts/setup.sh demo
+	@test -x bin/notifyql || echo "building the server: a minute or two where nothing of it was built before"
 	@$(MAKE) --no-print-directory build
 	@exec bin/notifyql demo $(ARGS)
 
@@ -45,6 +47,14 @@ lint: ## gofumpt, go vet, staticcheck
 bench: ## what is promised about speed, each figure beside a raw baseline in the same run
 	@scripts/setup.sh bench
 	go run ./bench $(ARGS)
+
+bench-check: ## a short share of bench, compared with the ratios in bench/ratios.json: fails if one is worse than TOLERANCE (1.7) allows
+	@scripts/setup.sh bench
+	go run ./bench -seconds 2 -check bench/ratios.json -tolerance $(TOLERANCE)
+
+bench-record: ## write those ratios anew
+	@scripts/setup.sh bench
+	go run ./bench -seconds 2 -record bench/ratios.json
 
 browser: ## the tests that need Chromium
 	@scripts/setup.sh chromium

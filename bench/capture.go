@@ -116,7 +116,7 @@ func capture(ctx context.Context, seconds int) error {
 	}
 
 	fmt.Println("single-row updates a second, with no server; of the unwatched rate in brackets")
-	if err := rates(ctx, seconds, tables, "\\set id random(1, 10000)\nupdate %table% set n = n + 1, at = now() where id = :id;\n", db.URL); err != nil {
+	if err := rates(ctx, seconds, tables, "\\set id random(1, 10000)\nupdate %table% set n = n + 1, at = now() where id = :id;\n", []int{1, 8, 32}, db.URL); err != nil {
 		return err
 	}
 	fmt.Println("one update of 20,000 rows; times the unwatched in brackets")

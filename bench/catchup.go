@@ -151,6 +151,9 @@ func catchup(ctx context.Context, seconds int) error {
 		took := time.Since(began)
 		fmt.Printf("catching up, %-18s: %6d changes in %v, %d pages; %.0f log rows/s, %.1f times the writers' rate\n",
 			f.name, f.got, took.Round(time.Millisecond), srv.Stats().PagesRead-pages, float64(n)/took.Seconds(), float64(n)/took.Seconds()/live)
+		if f.follower == &all {
+			higher(ctx, "catchup: of the writers' rate", float64(n)/took.Seconds()/live)
+		}
 	}
 	return nil
 }
@@ -220,5 +223,6 @@ func storm(ctx context.Context, _ int) error {
 	st := srv.Stats()
 	fmt.Printf("%d subscriptions of %d groups at once: all caught up in %v, %.1f times one alone; %d pages read, %d sweeps; %d results\n",
 		groups*each, groups, took.Round(time.Millisecond), took.Seconds()/single.Seconds(), st.PagesRead, st.Sweeps-sweeps, got.Load())
+	lower(ctx, "storm: ten thousand at once, of one alone", took.Seconds()/single.Seconds())
 	return nil
 }

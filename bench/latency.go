@@ -93,6 +93,9 @@ func latency(ctx context.Context, seconds, subscribers int) error {
 		p50, p99, n := x.median(subscribers)
 		fmt.Printf("  %-39s %5d p50 %s (%.2f)  p99 %s (%.2f)\n", x.name, n, ms(p50), float64(p50)/float64(r50), ms(p99), float64(p99)/float64(r99))
 	}
+	loop50, _, _ := looped.median(subscribers)
+	ours50, _, _ := ours.median(subscribers)
+	lower(ctx, "latency: p50, of a bare LISTEN's and a loop over the sockets", float64(ours50)/float64(loop50))
 	return nil
 }
 

@@ -16,6 +16,8 @@
 //	go run ./bench attack    what clients notice of a thousand that mean harm
 //	go run ./bench load      what could grow while as much is written as can be, of -seconds 600
 //	go run ./bench           all
+//
+// With -check FILE it runs a short share of them, and compares their ratios with those in the file; -record FILE writes it.
 package main
 
 import (
@@ -45,6 +47,9 @@ func main() {
 	hostile := flag.String("hostile", "", "be the clients of this name of attack, at the address that -reader has")
 	sockets := flag.Int("sockets", 1000, "sockets of fanout")
 	subscribers := flag.Int("subscribers", 100, "subscribers of latency")
+	checkFile := flag.String("check", "", "compare ratios with those in this file, and fail if one is worse")
+	recordFile := flag.String("record", "", "write ratios to this file")
+	tolerance := flag.Float64("tolerance", 1.7, "by which factor a ratio may be worse than the one in the file of -check")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -54,6 +59,14 @@ func main() {
 	}
 	if *reader != "" {
 		exit(readSockets(ctx, *reader, *sockets))
+		return
+	}
+	switch few := checked(*subscribers, *sockets); {
+	case *checkFile != "":
+		exit(check(ctx, few, *seconds, *checkFile, *tolerance))
+		return
+	case *recordFile != "":
+		exit(record(ctx, few, *seconds, *recordFile))
 		return
 	}
 	all := []benchmark{

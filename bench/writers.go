@@ -49,6 +49,11 @@ var workloads = map[string]string{
 // writers runs pgbench, in turns on a table that nobody watches, one with a naive pg_notify trigger and a listener, a watched one
 // without a server, and watched ones with a server and a hundred subscribers, quiet and auto.
 func writers(ctx context.Context, seconds int) error {
+	return writersOf(ctx, seconds, []string{"on", "off"}, []string{"update", "insert"}, 1, 8, 32)
+}
+
+// writersOf is that for these settings of synchronous_commit, works and numbers of clients.
+func writersOf(ctx context.Context, seconds int, syncs, works []string, clients ...int) error {
 	db, err := localpg.Start(ctx, localpg.Options{Settings: durable})
 	if err != nil {
 		return err
@@ -65,10 +70,10 @@ func writers(ctx context.Context, seconds int) error {
 	for i, w := range writings {
 		names[i] = w.name
 	}
-	for _, sync := range []string{"on", "off"} {
-		for _, work := range []string{"update", "insert"} {
+	for _, sync := range syncs {
+		for _, work := range works {
 			fmt.Printf("single-row %ss a second, synchronous_commit = %s; of the unwatched rate in brackets\n", work, sync)
-			err := rates(ctx, seconds, names, workloads[work], func(name string) string {
+			err := rates(ctx, seconds, names, workloads[work], clients, func(name string) string {
 				return db.URL(databaseOf(name)) + "&options=-c%20synchronous_commit%3D" + sync
 			})
 			if err != nil {
@@ -122,13 +127,13 @@ func subscribers(ctx context.Context, c notifyql.Config, count int, query string
 }
 
 // rates runs pgbench on each in turn, so that what else the machine does hits all, and prints medians.
-func rates(ctx context.Context, seconds int, names []string, script string, urlOf func(name string) string) error {
+func rates(ctx context.Context, seconds int, names []string, script string, clients []int, urlOf func(name string) string) error {
 	dir, err := os.MkdirTemp("", "notifyql-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	for _, clients := range []int{1, 8, 32} {
+	for _, clients := range clients {
 		got := map[string][]float64{}
 		for range 3 {
 			for _, name := range names {
@@ -144,6 +149,11 @@ func rates(ctx context.Context, seconds int, names []string, script string, urlO
 			fmt.Printf("   %s %6.0f (%.2f)", name, median(got[name]), median(got[name])/median(got[names[0]]))
 		}
 		fmt.Println()
+		for name, beside := range map[string]string{"log only": "unwatched", "auto": "unwatched", "quiet": "naive"} {
+			if got[name] != nil && got[beside] != nil {
+				higher(ctx, "writers: "+name+", of the rate "+beside, median(got[name])/median(got[beside]))
+			}
+		}
 	}
 	return nil
 }

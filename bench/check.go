@@ -101,6 +101,9 @@ func check(ctx context.Context, all []benchmark, seconds int, file string, toler
 	if err := json.Unmarshal(text, &before); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
+	maps.DeleteFunc(before, func(name string, _ ratio) bool {
+		return !slices.ContainsFunc(all, func(b benchmark) bool { return b.name == of(name) })
+	})
 	found, err := ratiosOf(ctx, all, seconds)
 	if err != nil {
 		return err

@@ -61,7 +61,10 @@ func main() {
 		exit(readSockets(ctx, *reader, *sockets))
 		return
 	}
-	switch few := checked(*subscribers, *sockets); {
+	few := slices.DeleteFunc(checked(*subscribers, *sockets), func(b benchmark) bool {
+		return flag.NArg() > 0 && !slices.Contains(flag.Args(), b.name)
+	})
+	switch {
 	case *checkFile != "":
 		exit(check(ctx, few, *seconds, *checkFile, *tolerance))
 		return

@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"slices"
 
+	"github.com/notifyql/notifyql"
 	"github.com/notifyql/notifyql/internal/doctor"
 )
 
@@ -12,7 +15,7 @@ import (
 func (p *program) doctor(ctx context.Context, args []string) error {
 	var s settings
 	fs := p.flags("doctor", "")
-	if err := p.register(fs, &s, "database-url", "pool-url"); err != nil {
+	if err := p.register(fs, &s); err != nil {
 		return err
 	}
 	asJSON := fs.Bool("json", false, "print the findings as JSON")
@@ -23,6 +26,7 @@ func (p *program) doctor(ctx context.Context, args []string) error {
 		return errNoDatabase
 	}
 	report := doctor.Run(ctx, doctor.Options{DatabaseURL: s.databaseURL, PoolURL: s.poolURL})
+	p.checkSettings(ctx, &s, report)
 	var err error
 	if *asJSON {
 		e := json.NewEncoder(p.stdout)
@@ -36,4 +40,42 @@ func (p *program) doctor(ctx context.Context, args []string) error {
 		err = fmt.Errorf("the doctor has found errors: %d", report.Errors)
 	}
 	return err
+}
+
+// checkSettings adds what is wrong beside the database: settings that a server would not start with, or that nobody could use, and names
+// that the schema could not take from the tables.
+func (p *program) checkSettings(ctx context.Context, s *settings, report *doctor.Report) {
+	quiet := *p
+	quiet.stderr = io.Discard // what would be logged
+	c, err := quiet.serverConfig(s)
+	switch {
+	case err != nil:
+		report.Add(doctor.Finding{
+			ID: "settings", Severity: doctor.Error, What: err.Error(), Why: "The server does not start.",
+			Fix: []doctor.Step{{How: "do", Text: "correct the setting; `notifyql config` lists them"}},
+		})
+		return
+	case c.Auth == nil:
+		report.Add(doctor.Finding{
+			ID: "auth", Severity: doctor.Warning, What: "it is not said who clients are", Why: "Every client is refused.",
+			Fix: []doctor.Step{{How: "setting", Text: "NOTIFYQL_AUTH=jwt"}, {How: "do", Text: "with the keys of your tokens, or hook"}},
+		})
+	case s.auth.kind == "trust":
+		report.Add(doctor.Finding{
+			ID: "auth", Severity: doctor.Warning, What: "clients are believed whatever they say of themselves", Why: "Whoever reaches the server may read every tenant's rows.",
+			Fix: []doctor.Step{{How: "setting", Text: "NOTIFYQL_AUTH=jwt"}, {How: "do", Text: "with the keys of your tokens, or hook; trust is for trying out, or behind a backend that checks"}},
+		})
+	}
+	if slices.ContainsFunc(report.Findings, func(f doctor.Finding) bool { return f.ID == "tables" && f.Severity == doctor.OK }) {
+		schema, err := notifyql.ReadSchema(ctx, notifyql.Config{DatabaseURL: s.databaseURL, PoolURL: s.poolURL, Logger: c.Logger, Features: c.Features})
+		if err != nil {
+			schema.Problems = append(schema.Problems, err.Error())
+		}
+		for _, problem := range schema.Problems {
+			report.Add(doctor.Finding{
+				ID: "names", Severity: doctor.Warning, What: "not in the schema as it is in the database: " + problem, Why: "Clients know it by another name, or not at all.",
+				Fix: []doctor.Step{{How: "do", Text: "watch the table with a type_name or field_name of your own, or rename it"}},
+			})
+		}
+	}
 }

@@ -14,9 +14,10 @@ func TestDoctor(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	db.Exec(t, `create table orders (id bigint primary key, tenant_id text); select notifyql.watch('orders')`)
+	auth, secret := "jwt", "a secret of more than thirty-two bytes"
 	look := func(code int, args ...string) string {
 		t.Helper()
-		p, out, errs := world(map[string]string{"DATABASE_URL": db.URL})
+		p, out, errs := world(map[string]string{"DATABASE_URL": db.URL, "NOTIFYQL_AUTH": auth, "NOTIFYQL_JWT_SECRET": secret})
 		if got := p.main(t.Context(), append([]string{"doctor"}, args...)); got != code {
 			t.Errorf("exit %d, want %d: %s%s", got, code, out, errs)
 		}
@@ -38,5 +39,24 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("%+v", report)
 	}
 	db.Exec(t, fix)
-	look(0)
+	if said := look(0); strings.Contains(said, "auth") || strings.Contains(said, "names") {
+		t.Error(said)
+	}
+
+	db.Exec(t, `create table "näme" (id int primary key, "a b" text, a_b text); select notifyql.watch('"näme"', shared => true)`)
+	if said := look(0); !strings.Contains(said, "warning  names") {
+		t.Error(said)
+	}
+	auth = "trust"
+	if said := look(1); !strings.Contains(said, "error    settings") || !strings.Contains(said, "NOTIFYQL_AUTH does not ask for") {
+		t.Error(said)
+	}
+	secret = ""
+	if said := look(0); !strings.Contains(said, "warning  auth") || !strings.Contains(said, "set NOTIFYQL_AUTH=jwt") {
+		t.Error(said)
+	}
+	auth = ""
+	if said := look(0); !strings.Contains(said, "Every client is refused") {
+		t.Error(said)
+	}
 }

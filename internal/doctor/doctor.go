@@ -117,9 +117,9 @@ func Run(ctx context.Context, o Options) *Report {
 		cancel()
 		switch {
 		case err != nil:
-			v.report.add(Finding{ID: c.id + "-unknown", Severity: Warning, What: "this could not be looked at: " + said(err)})
+			v.report.Add(Finding{ID: c.id + "-unknown", Severity: Warning, What: "this could not be looked at: " + said(err)})
 		case len(v.report.Findings) == before && well != "":
-			v.report.add(Finding{ID: c.id, Severity: OK, What: well})
+			v.report.Add(Finding{ID: c.id, Severity: OK, What: well})
 		}
 		if v.unfit || v.conn != nil && v.conn.IsClosed() {
 			break
@@ -129,7 +129,7 @@ func Run(ctx context.Context, o Options) *Report {
 }
 
 func (v *visit) found(s Severity, id, subject, what, why string, fix ...Step) {
-	v.report.add(Finding{ID: id, Severity: s, Subject: subject, What: what, Why: why, Fix: fix})
+	v.report.Add(Finding{ID: id, Severity: s, Subject: subject, What: what, Why: why, Fix: fix})
 }
 
 // each calls do for the rows of a query, with its columns as pointers.

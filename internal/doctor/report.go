@@ -41,7 +41,8 @@ type Report struct {
 	Warnings int       `json:"warnings"`
 }
 
-func (r *Report) add(f Finding) {
+// Add adds what others have found.
+func (r *Report) Add(f Finding) {
 	switch f.Severity {
 	case Error:
 		r.Errors++

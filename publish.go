@@ -46,6 +46,7 @@ func (s *Server) Publish(ctx context.Context, e Event) error {
 
 // Execer runs a statement: a pgx.Tx, a *pgx.Conn, a *pgxpool.Conn or a *pgxpool.Pool.
 type Execer interface {
+	// Exec runs sql with its arguments.
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
@@ -68,6 +69,7 @@ func PublishTx(ctx context.Context, tx Execer, events ...Event) error {
 
 // SQLExecer runs a statement: a *sql.Tx, *sql.Conn or *sql.DB, with any driver for Postgres.
 type SQLExecer interface {
+	// ExecContext runs query with its arguments.
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 

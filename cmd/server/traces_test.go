@@ -214,6 +214,7 @@ func TestTracesAreBounded(t *testing.T) {
 	for range subscribers {
 		nexts = append(nexts, inProcess(t, "", `subscription { ordersChanged { new { id } } }`, srv))
 	}
+	began := time.Now()
 	for id := range 50 {
 		db.Exec(t, `insert into orders values ($1, 'acme', '')`, id)
 	}
@@ -222,6 +223,7 @@ func TestTracesAreBounded(t *testing.T) {
 			next()
 		}
 	}
+	most := int(time.Since(began)/(100*time.Millisecond)) + 1 // ten a second
 	transactions, deliveries := 0, map[string]int{}
 	for len(ended) > 0 {
 		switch span := <-ended; span.Name {
@@ -231,8 +233,8 @@ func TestTracesAreBounded(t *testing.T) {
 			deliveries[span.SpanContext.TraceID().String()]++
 		}
 	}
-	if transactions == 0 || transactions > 40 {
-		t.Errorf("%d of 50 transactions, written as fast as could be, were traced", transactions)
+	if transactions == 0 || transactions > most {
+		t.Errorf("%d of 50 transactions were traced, of %d that may be", transactions, most)
 	}
 	for _, n := range deliveries {
 		if n > 16 {

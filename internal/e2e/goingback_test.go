@@ -68,9 +68,9 @@ var versionsBuilt = sync.OnceValues(func() (dir string, err error) {
 		return "", err
 	}
 	for version, more := range map[string][]string{"0.1.0": {"-overlay", filepath.Join(dir, "overlay.json")}, "0.2.0": nil} {
-		args := append([]string{"build", "-o", filepath.Join(dir, "notifyql-"+version), "-ldflags", "-X github.com/notifyql/notifyql.version=" + version}, more...)
+		args := append([]string{"build", "-o", filepath.Join(dir, "notifyql-"+version), "-trimpath", "-buildvcs=false", "-ldflags", "-X github.com/notifyql/notifyql.version=" + version}, more...)
 		cmd := exec.Command("go", append(args, "./cmd/server")...)
-		cmd.Dir = root()
+		cmd.Dir, cmd.Env = root(), append(os.Environ(), "CGO_ENABLED=0") // as make build, whose cache serves
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("build: %w\n%s", err, out)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -215,9 +216,8 @@ func ExampleJWT() {
 
 // Hooks: who comes, what he subscribes to, and what of that he sees.
 func ExampleConfig_hooks() {
-	_, err := notifyql.New(notifyql.Config{
-		DatabaseURL: "postgres://localhost/app",
-		Auth:        notifyql.Trust(),
+	srv, end := running(notifyql.Config{
+		Auth: notifyql.Trust(),
 		OnConnect: func(_ context.Context, c *notifyql.Connection) error {
 			if c.Identity.UserID == "" {
 				return errors.New("who is nobody may not connect")
@@ -225,15 +225,32 @@ func ExampleConfig_hooks() {
 			return nil
 		},
 		OnSubscribe: func(_ context.Context, sub *notifyql.Subscription) (where map[string]any, err error) {
-			if sub.Table == "public.orders" && !sub.Identity.HasRole([]string{"manager"}) {
+			switch {
+			case sub.Identity.HasRole([]string{"manager"}):
+				return nil, nil // all that the tenant has
+			case sub.Table == "public.orders":
 				return map[string]any{"status": map[string]any{"ne": "draft"}}, nil
 			}
-			return nil, nil // all that the tenant has
+			return nil, fmt.Errorf("%s is for managers", sub.Field)
 		},
 		OnDisconnect: func(c *notifyql.Connection) { log.Print(c.Identity.UserID, " has gone") },
+		Logger:       slog.New(slog.DiscardHandler),
 	})
-	fmt.Println(err)
-	// Output: <nil>
+	defer end()
+	for _, role := range []string{"manager", "clerk"} {
+		stream, err := srv.Subscribe(context.Background(), notifyql.Request{
+			Query: `subscription { channel(name: "doors") { data } }`, Identity: notifyql.Identity{Roles: []string{role}},
+		})
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		fmt.Println("the", role, "is subscribed")
+		stream.Close()
+	}
+	// Output:
+	// the manager is subscribed
+	// notifyql: the subscription is not allowed
 }
 
 // A program's own pool, registry of metrics and logger.

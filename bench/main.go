@@ -14,6 +14,8 @@
 //	go run ./bench burst     how soon the stream is busy when many write at once
 //	go run ./bench import    what others notice of a tenant that imports a million rows in one transaction
 //	go run ./bench attack    what clients notice of a thousand that mean harm
+//	go run ./bench next      what an event costs whoever reads it in process, beside a channel of Go's
+//	go run ./bench start     how soon the binary is ready, its size, and its memory when idle
 //	go run ./bench load      what could grow while as much is written as can be, of -seconds 600
 //	go run ./bench           all
 //
@@ -86,6 +88,8 @@ func main() {
 		{"burst", burst},
 		{"import", imports},
 		{"attack", underAttack},
+		{"next", next},
+		{"start", start},
 		{"load", load},
 	}
 	fmt.Printf("%s, %d cores, %s\n", runtime.GOARCH, runtime.NumCPU(), runtime.Version())

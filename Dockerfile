@@ -12,7 +12,7 @@ COPY . .
 ARG TARGETOS TARGETARCH
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -C cmd/server -trimpath -buildvcs=false -ldflags="-s -w" -o /notifyql .
+    go build -C cmd/server -tags grpcnotrace -trimpath -buildvcs=false -ldflags="-s -w" -o /notifyql .
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/

@@ -31,7 +31,7 @@ demo: ## a private Postgres, a shop that writes orders, and the server: open the
 	@exec bin/notifyql demo $(ARGS)
 
 build: ## the binary, bin/notifyql
-	CGO_ENABLED=0 go build -trimpath -o bin/notifyql ./cmd/server
+	CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -o bin/notifyql ./cmd/server
 
 test: ## install what is missing, lint, and run all tests with the race detector
 	@scripts/setup.sh test

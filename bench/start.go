@@ -33,7 +33,7 @@ func start(ctx context.Context, seconds int) error {
 	}
 	defer os.RemoveAll(dir)
 	bin := filepath.Join(dir, "notifyql")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "./cmd/server")
+	build := exec.CommandContext(ctx, "go", "build", "-tags=grpcnotrace", "-trimpath", "-ldflags=-s -w", "-o", bin, "./cmd/server")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)

@@ -182,7 +182,7 @@ func (c *custom) call(ctx context.Context, es []*Event) (out []answer) {
 		all(errSlow)
 		return out
 	case err != nil:
-		all(err)
+		all(kept(err))
 		return out
 	case len(values) != len(es):
 		c.log.Error("a resolver gave another number of values than it was asked for", "field", c.name, "events", len(es), "values", len(values))
@@ -192,13 +192,13 @@ func (c *custom) call(ctx context.Context, es []*Event) (out []answer) {
 	left := perFrame * c.limits.ResolverBytes
 	for i, v := range values {
 		if err, failed := v.(error); failed {
-			out[i].err = err
+			out[i].err = kept(err)
 			continue
 		}
 		data, err := json.Marshal(v)
 		switch {
 		case err != nil:
-			err = fmt.Errorf("the resolver's value is no JSON: %w", err)
+			err = kept(fmt.Errorf("the resolver's value is no JSON: %w", err))
 		case len(data) > c.limits.ResolverBytes:
 			err = tooLarge(c.limits.ResolverBytes, "the resolver's value has %d bytes, more than %d", len(data), c.limits.ResolverBytes)
 		case len(data) > left:
@@ -210,6 +210,18 @@ func (c *custom) call(ctx context.Context, es []*Event) (out []answer) {
 		out[i].err = err
 	}
 	return out
+}
+
+// kept is of a resolver's error what clients are told of it. Its methods are the resolver's code, like the resolver: they are called here and
+// nowhere else, where they may panic, as those of a nil pointer do, or hang.
+func kept(err error) error {
+	if errors.Is(err, ErrSkip) {
+		return ErrSkip
+	}
+	if told := Told(nil); errors.As(err, &told) {
+		return told
+	}
+	return errors.New(shortened(err.Error()))
 }
 
 func (c *custom) values(ctx context.Context, es []*Event) ([]any, error) {

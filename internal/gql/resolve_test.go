@@ -249,6 +249,53 @@ func TestResolversGiveTooMuch(t *testing.T) {
 	}
 }
 
+// broken is an error whose methods fail, each in its way, as those of a nil pointer do.
+type broken struct{ text *string }
+
+func (e *broken) Error() string { return *e.text }
+
+type hanging struct{ until chan struct{} }
+
+func (e hanging) Error() string {
+	<-e.until
+	return ""
+}
+
+type refusing struct{ error }
+
+func (refusing) Is(error) bool { panic("it is asked what it is") }
+
+func (refusing) As(any) bool { panic("it is asked what it is") }
+
+// What an error's methods do is contained like what the resolver does: the server goes on, and the client is told of a failure.
+func TestResolversErrorsMisbehave(t *testing.T) {
+	t.Parallel()
+	until := make(chan struct{})
+	defer close(until)
+	errs := map[string]error{"0": (*broken)(nil), "1": &broken{}, "2": hanging{until}, "3": refusing{errors.New("no")}, "4": fmt.Errorf("wrapped: %w", refusing{errors.New("no")})}
+	one := func(_ context.Context, e *Event) (any, error) { return nil, errs[string(e.Data)] }
+	for name, f := range map[string]Field{
+		"one":  {Resolve: one},
+		"many": {ResolveBatch: func(_ context.Context, es []*Event) ([]any, error) { return nil, errs[string(es[0].Data)] }},
+		"each": {ResolveBatch: func(_ context.Context, es []*Event) ([]any, error) { return []any{errs[string(es[0].Data)]}, nil }},
+	} {
+		s, _, err := Options{Limits: Limits{ResolverTimeout: 50 * time.Millisecond}}.Build(shop(), []Field{echo(f)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := plan(t, s, `subscription { echo { v } }`, "", tenantA)
+		for data := range errs {
+			want := failedWith("internal error")
+			if data == "2" {
+				want = failedWith(errSlow.Error())
+			}
+			if got := told(p, data)[0]; got != want {
+				t.Errorf("%s, %s: got %s", name, data, got)
+			}
+		}
+	}
+}
+
 // A resolver can say itself what the client is told.
 func TestResolversErrors(t *testing.T) {
 	t.Parallel()

@@ -51,7 +51,7 @@ func main() {
 	subscribers := flag.Int("subscribers", 100, "subscribers of latency")
 	checkFile := flag.String("check", "", "compare ratios with those in this file, and fail if one is worse")
 	recordFile := flag.String("record", "", "write ratios to this file")
-	tolerance := flag.Float64("tolerance", 1.7, "by which factor a ratio may be worse than the one in the file of -check")
+	tolerance := flag.Float64("tolerance", 2, "by which factor a ratio may be worse than the one in the file of -check")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

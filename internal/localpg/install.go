@@ -91,20 +91,26 @@ func systemDirs() []string {
 	return dirs
 }
 
-// cacheDirs are the binaries in .cache beside the go.mod above the working directory.
-func cacheDirs() []string {
+// cacheDirs are the binaries in .cache beside the go.mod above the working directory and, where that is of one module among several,
+// beside the go.work above that.
+func cacheDirs() (dirs []string) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return nil
 	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+	has := func(file string) bool {
+		_, err := os.Stat(filepath.Join(dir, file))
+		return err == nil
+	}
+	for module := false; ; {
+		work := has("go.work")
+		if !module && has("go.mod") || module && work {
 			found, _ := filepath.Glob(filepath.Join(dir, ".cache", "postgres-*", "bin"))
-			return found
+			dirs, module = append(dirs, found...), true
 		}
 		parent := filepath.Dir(dir)
-		if parent == dir {
-			return nil
+		if work || parent == dir {
+			return dirs
 		}
 		dir = parent
 	}

@@ -41,7 +41,10 @@ func fake(t *testing.T, bin, version string) {
 }
 
 func TestFindsVersionsInTheRepositorysCache(t *testing.T) {
-	repo := t.TempDir()
+	repo := filepath.Join(t.TempDir(), "repository")
+	if err := os.Mkdir(repo, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(repo, "go.mod"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +55,28 @@ func TestFindsVersionsInTheRepositorysCache(t *testing.T) {
 	fake(t, filepath.Join(repo, ".cache", "postgres-77", "bin"), "77.3 (made up)")
 	fake(t, filepath.Join(repo, ".cache", "postgres-78", "bin"), "78beta1")
 	fake(t, filepath.Join(repo, ".cache", "postgres-9", "bin"), "9.6.24")
+	t.Chdir(below)
+	if err := os.WriteFile(filepath.Join(repo, "go.work"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(repo), "go.work"), nil, 0o644); err != nil { // is not looked at
+		t.Fatal(err)
+	}
+	fake(t, filepath.Join(filepath.Dir(repo), ".cache", "postgres-79", "bin"), "79.1")
+	if got, err := find(t.Context(), "79"); err == nil {
+		t.Errorf("beyond the repository: %v", got)
+	}
+	module := filepath.Join(repo, "cmd", "module") // one of its own in the repository
+	if err := os.MkdirAll(module, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(module, "go.mod"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(module)
+	if got, err := find(t.Context(), "77"); err != nil || got.version != "77.3" {
+		t.Errorf("from a module in it: %v, %v", got, err)
+	}
 	t.Chdir(below)
 	for major, want := range map[string]string{"77": "77.3", "78": "78"} {
 		got, err := find(t.Context(), major)

@@ -128,7 +128,12 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, o ws.AcceptOptio
 		http.Error(w, err.Error(), http.StatusForbidden)
 		return nil, err
 	}
-	return s.cfg.Upgrade(w, r, s.Handshake())
+	var socket Socket
+	err := s.guarded("Upgrade", func() (err error) {
+		socket, err = s.cfg.Upgrade(w, r, s.Handshake())
+		return err
+	})
+	return socket, err
 }
 
 // refuse accepts a socket to close it, or has answered it.

@@ -146,3 +146,18 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 }
+
+// A library that panics harms nobody but its client.
+func TestUpgradeThatPanics(t *testing.T) {
+	t.Parallel()
+	srv := run(t, notifyql.Config{
+		Bus: notifyql.MemoryBus(), Auth: notifyql.Trust(),
+		Upgrade: func(http.ResponseWriter, *http.Request, notifyql.Handshake) (notifyql.Socket, error) { panic("out of order") },
+	})
+	if _, _, err := tryDial(t, face(t, srv)); err == nil {
+		t.Error("the client is connected")
+	}
+	if n := srv.Stats().Connections; n != 0 {
+		t.Errorf("%d connections are left", n)
+	}
+}

@@ -92,6 +92,7 @@ func Run(t *testing.T, upgrade notifyql.Upgrade) {
 		"ClientThatStopsInTheMiddle":  lib.clientThatStopsInTheMiddle,
 		"ClientThatVanishes":          lib.clientThatVanishes,
 		"ComingAndGoing":              lib.comingAndGoing,
+		"FloodsHarmNobodyElse":        lib.floodsHarmNobodyElse,
 	} {
 		t.Run(name, test)
 	}

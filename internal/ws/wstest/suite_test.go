@@ -39,3 +39,5 @@ func TestClientThatStopsInTheMiddle(t *testing.T) { own.clientThatStopsInTheMidd
 func TestClientThatVanishes(t *testing.T) { own.clientThatVanishes(t) }
 
 func TestComingAndGoing(t *testing.T) { own.comingAndGoing(t) }
+
+func TestFloodsHarmNobodyElse(t *testing.T) { own.floodsHarmNobodyElse(t) }

@@ -22,7 +22,7 @@ type Event struct {
 	Type    string // what kind of event, for subscribers to tell apart; at most 255 bytes
 	Tenant  string // whom it belongs to; with Shared false, required
 	Shared  bool   // it belongs to every tenant
-	Data    any    // JSON text as json.RawMessage, or a value to encode; at most 16 MiB as JSON
+	Data    any    // JSON text as json.RawMessage, or a value to encode; at most 16 MiB as JSON, of its numbers all digits counted
 }
 
 // maxEvent bounds an event's data. It is kept in memory by each server that has subscribers for it.
@@ -105,16 +105,20 @@ func pgEvents(events []Event) ([]pg.Event, error) {
 		if err != nil {
 			return nil, fmt.Errorf("notifyql: publish: event %d of %d: %w", i+1, len(events), err)
 		}
-		if size += len(c.New); size > maxEvents {
-			return nil, fmt.Errorf("notifyql: publish: %d events have more than %d MiB of data; publish them in parts", len(events), maxEvents>>20)
+		if size += len(e.Channel) + len(e.Type) + len(e.Tenant) + len(c.New) + eventBytes; size > maxEvents {
+			return nil, fmt.Errorf("notifyql: publish: %d events have more than %d MiB; publish them in parts", len(events), maxEvents>>20)
 		}
 		list[i] = pg.Event{Channel: e.Channel, Type: e.Type, Tenant: e.Tenant, Shared: e.Shared, Data: c.New}
 	}
 	return list, nil
 }
 
-// maxEvents bounds the data of one statement. Postgres takes no JSON of 256 MiB.
-const maxEvents = 64 << 20
+// maxEvents bounds the events of one statement, each with eventBytes beside its data and its texts. Postgres' jsonb has no list of 256 MiB,
+// and what it makes of a list of small numbers has six times the bytes of the text.
+const (
+	maxEvents  = 32 << 20
+	eventBytes = 64
+)
 
 func (e Event) change() (change.Change, error) {
 	switch {
@@ -141,8 +145,11 @@ func (e Event) change() (change.Change, error) {
 	if len(data) > maxEvent {
 		return change.Change{}, fmt.Errorf("Event.Data has %d bytes as JSON, more than %d", len(data), maxEvent)
 	}
-	if err := pg.Storable(data); err != nil {
+	switch size, err := pg.Storable(data); {
+	case err != nil:
 		return change.Change{}, fmt.Errorf("Event.Data can't be stored: %w", err)
+	case size > maxEvent:
+		return change.Change{}, fmt.Errorf("Event.Data has %d bytes as JSON with all digits of its numbers, more than %d", size, maxEvent)
 	}
 	return change.Change{
 		Topic: change.Topic{Channel: e.Channel}, EventType: e.Type, Tenant: e.Tenant, Shared: e.Shared, New: data,

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -272,9 +273,19 @@ func TestPublishChecksFirst(t *testing.T) {
 		"digits":                       {Channel: "c", Tenant: "a", Data: json.RawMessage(`1e999999`)},
 		"nested":                       {Channel: "c", Tenant: "a", Data: json.RawMessage(strings.Repeat("[", 2000) + strings.Repeat("]", 2000))},
 		"more than 16777216":           {Channel: "c", Tenant: "a", Data: strings.Repeat("x", 16<<20)},
+		"all digits of its numbers":    {Channel: "c", Tenant: "a", Data: json.RawMessage("[1" + strings.Repeat(",1e131000", 10_000) + "]")},
 		"event 2 of 3: Event.Data is":  {Channel: "c", Tenant: "a", Data: make(chan int)},
 	} {
 		if err := notifyql.PublishTx(t.Context(), tx, fine, e, fine); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "event 2 of 3") {
+			t.Errorf("%v, want %q in it", err, want)
+		}
+	}
+	small := notifyql.Event{Channel: "c", Tenant: "a", Data: json.RawMessage("[1" + strings.Repeat(",1", 8<<20-10) + "]")}
+	for want, events := range map[string][]notifyql.Event{
+		"4 events have more than":      {small, small, small, small},
+		"600000 events have more than": slices.Repeat([]notifyql.Event{fine}, 600_000),
+	} {
+		if err := notifyql.PublishTx(t.Context(), tx, events...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q in it", err, want)
 		}
 	}

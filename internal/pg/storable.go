@@ -15,25 +15,26 @@ const (
 	maxLevels   = 1000
 )
 
-// Storable says why Postgres' jsonb can't hold data, a JSON text; nil if it can. An error of Postgres would abort
-// the transaction.
-func Storable(data []byte) error {
+// Storable gives the bytes that data, a JSON text, has where Postgres' jsonb has written all digits of its numbers: of 1e9 they are ten. If
+// jsonb can't hold it, the error says why. An error of Postgres would abort the transaction.
+func Storable(data []byte) (size int, err error) {
 	if !utf8.Valid(data) {
-		return errors.New("it is not UTF-8")
+		return 0, errors.New("it is not UTF-8")
 	}
 	levels := 0
+	size = len(data)
 	for i := 0; i < len(data); i++ {
 		switch c := data[i]; {
 		case c == '{' || c == '[':
 			if levels++; levels > maxLevels {
-				return fmt.Errorf("it is nested more than %d deep", maxLevels)
+				return 0, fmt.Errorf("it is nested more than %d deep", maxLevels)
 			}
 		case c == '}' || c == ']':
 			levels--
 		case c == '"':
 			n, err := storableString(data[i:])
 			if err != nil {
-				return err
+				return 0, err
 			}
 			i += n - 1
 		case c == '-' || '0' <= c && c <= '9':
@@ -41,13 +42,15 @@ func Storable(data []byte) error {
 			for i+n < len(data) && bytes.IndexByte([]byte("0123456789.eE+-"), data[i+n]) >= 0 {
 				n++
 			}
-			if !storableNumber(string(data[i : i+n])) {
-				return fmt.Errorf("the number %.40s has more digits than Postgres holds", data[i:i+n])
+			digits, ok := storableNumber(string(data[i : i+n]))
+			if !ok {
+				return 0, fmt.Errorf("the number %.40s has more digits than Postgres holds", data[i:i+n])
 			}
+			size += max(0, digits-n)
 			i += n - 1
 		}
 	}
-	return nil
+	return size, nil
 }
 
 // storableString returns the length of the JSON string that data begins with.
@@ -102,9 +105,11 @@ func hexDigit(d byte) byte {
 	return d - '0'
 }
 
-// storableNumber reports whether a JSON number fits numeric.
-func storableNumber(text string) bool {
-	text = strings.TrimPrefix(text, "-")
+// storableNumber gives the bytes of a JSON number written without an exponent, and reports whether it fits numeric.
+func storableNumber(text string) (all int, ok bool) {
+	if strings.HasPrefix(text, "-") {
+		text, all = text[1:], 1
+	}
 	digits, exponent, _ := strings.Cut(strings.ToLower(text), "e")
 	whole, fraction, _ := strings.Cut(digits, ".")
 	var e int
@@ -114,12 +119,17 @@ func storableNumber(text string) bool {
 			sign, rest = -1, rest[1:]
 		}
 		if rest = strings.TrimLeft(rest, "0"); len(rest) > 6 {
-			return false
+			return 0, false
 		}
 		for _, d := range rest {
 			e = 10*e + int(d-'0')
 		}
 		e *= sign
 	}
-	return len(whole)+e <= maxWhole && len(fraction)-e <= maxFraction
+	before, behind := len(whole)+e, len(fraction)-e
+	all += max(before, 1)
+	if behind > 0 {
+		all += 1 + behind
+	}
+	return all, before <= maxWhole && behind <= maxFraction
 }

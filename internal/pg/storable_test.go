@@ -25,11 +25,17 @@ func TestStorable(t *testing.T) {
 	db := pgtest.New(t)
 	spared := 0
 	for _, text := range storables {
-		why := Storable([]byte(text))
+		size, why := Storable([]byte(text))
 		_, err := db.Pool(t).Exec(t.Context(), "select notifyql.publish('c', $1::text::jsonb, 'a')", text)
+		var bytes int
+		if err == nil {
+			err = db.Pool(t).QueryRow(t.Context(), "select octet_length($1::text::jsonb::text)", text).Scan(&bytes)
+		}
 		switch {
 		case why == nil && err != nil:
 			t.Errorf("%.60s: is said to be storable, but %v", text, err)
+		case why == nil && (size < bytes || size > bytes+len(text)): // but for spaces
+			t.Errorf("%.60s: has %d bytes, not %d", text, bytes, size)
 		case why != nil && err == nil:
 			t.Logf("%.60s: Postgres would have taken it, but %v", text, why)
 			spared++
@@ -38,7 +44,7 @@ func TestStorable(t *testing.T) {
 	if spared > 3 {
 		t.Errorf("%d texts are refused without need", spared)
 	}
-	if Storable([]byte(strings.Repeat("[", 1001)+strings.Repeat("]", 1001))) == nil {
+	if _, why := Storable([]byte(strings.Repeat("[", 1001) + strings.Repeat("]", 1001))); why == nil {
 		t.Error("it may be nested without end")
 	}
 }
@@ -55,7 +61,7 @@ func FuzzStorable(f *testing.F) {
 			return
 		}
 		// A decoder replaces what is no character, so a text that is whole is the same again.
-		if err := Storable(data); err == nil && strings.ContainsRune(string(data), '\uFFFD') != strings.ContainsRune(mustText(v), '\uFFFD') &&
+		if _, err := Storable(data); err == nil && strings.ContainsRune(string(data), '\uFFFD') != strings.ContainsRune(mustText(v), '\uFFFD') &&
 			!strings.Contains(strings.ToLower(string(data)), `\ufffd`) {
 			t.Errorf("%q is storable", data)
 		}

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"reflect"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/notifyql/notifyql/internal/auth"
 )
@@ -257,12 +259,51 @@ func identityKey(id *auth.Identity) string {
 	if id == nil {
 		id = &auth.Identity{}
 	}
-	text, err := json.Marshal([]any{id.UserID, id.Tenants, id.Roles, id.Claims})
-	if err != nil {
-		return fmt.Sprintf("unlike %d", unlike.Add(1))
+	all := []any{id.UserID, id.Tenants, id.Roles, id.Claims}
+	if plain(reflect.ValueOf(all), 0) {
+		if text, err := json.Marshal(all); err == nil {
+			return string(text)
+		}
 	}
-	return string(text)
+	return fmt.Sprintf("unlike %d", unlike.Add(1))
 }
+
+// plain reports whether a value's JSON tells all of it: a struct or a pointer can have what JSON does not show, a type of the program's own
+// a method that writes it, and a text that is not UTF-8 is written like others.
+func plain(v reflect.Value, depth int) bool {
+	if !v.IsValid() {
+		return true // nil
+	}
+	if depth > maxClaimDepth || v.Type().PkgPath() != "" && v.Type() != reflect.TypeFor[json.Number]() {
+		return false
+	}
+	switch v.Kind() {
+	case reflect.Interface:
+		return plain(v.Elem(), depth+1)
+	case reflect.String:
+		return utf8.ValidString(v.String())
+	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Float32, reflect.Float64:
+		return true
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			if !plain(v.Index(i), depth+1) {
+				return false
+			}
+		}
+		return true
+	case reflect.Map:
+		for m := v.MapRange(); m.Next(); {
+			if m.Key().Kind() != reflect.String || !plain(m.Key(), depth+1) || !plain(m.Value(), depth+1) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+const maxClaimDepth = 100
 
 // Told is a resolver's error that says itself what the client is told: a JSON array of GraphQL errors, of which message and extensions
 // count, and path as what is below the field.

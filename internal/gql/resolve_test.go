@@ -316,6 +316,13 @@ func TestResolversErrors(t *testing.T) {
 	}
 }
 
+// grant and secret are claims of which JSON tells nothing.
+type grant struct{ level int }
+
+type secret string
+
+func (secret) MarshalText() ([]byte, error) { return []byte("***"), nil }
+
 // Nobody is served what was made for somebody else: a resolver that is not told who asks makes values for all, and one that is, for each.
 func TestResolversAndIdentities(t *testing.T) {
 	t.Parallel()
@@ -333,6 +340,15 @@ func TestResolversAndIdentities(t *testing.T) {
 		{UserID: "u", Tenants: []string{"a"}, Claims: map[string]any{"a": 1}},
 		{UserID: "u", Tenants: []string{"a"}, Claims: map[string]any{"a": "1"}},
 		{UserID: "u", Tenants: []string{"a"}, Claims: map[string]any{"a": make(chan int)}},
+		// What JSON does not tell of, or tells like something else.
+		{UserID: "u\xfe", Tenants: []string{"a"}},
+		{UserID: "u\xff", Tenants: []string{"a"}},
+		{UserID: "u", Tenants: []string{"a"}, Claims: map[string]any{"a": grant{level: 1}}},
+		{UserID: "u", Tenants: []string{"a"}, Claims: map[string]any{"a": grant{level: 2}}},
+		{UserID: "u", Tenants: []string{"a"}, Claims: map[string]any{"a": []any{&grant{level: 1}}}},
+		{UserID: "u", Tenants: []string{"a"}, Claims: map[string]any{"a": []any{&grant{level: 2}}}},
+		{UserID: "u", Tenants: []string{"a"}, Claims: map[string]any{"a": secret("1")}},
+		{UserID: "u", Tenants: []string{"a"}, Claims: map[string]any{"a": secret("2")}},
 		nil,
 	}
 	rows := Field{SDL: `extend type Orders { echo: Int }`, Needs: []string{"note"}, Resolve: resolve}
@@ -352,6 +368,12 @@ func TestResolversAndIdentities(t *testing.T) {
 		}
 		if a, b := plan(t, own, query, "", ids[0]), plan(t, own, query, "", &auth.Identity{UserID: "u", Tenants: []string{"a"}}); a.Key() != b.Key() {
 			t.Errorf("%s: equal identities are told apart", query)
+		}
+		claims := func() *auth.Identity {
+			return &auth.Identity{UserID: "u", Claims: map[string]any{"n": json.Number("1"), "l": []any{"x", 1.5, nil, true}, "s": []string{"y"}, "o": map[string]any{"k": 7}}}
+		}
+		if a, b := plan(t, own, query, "", claims()), plan(t, own, query, "", claims()); a.Key() != b.Key() {
+			t.Errorf("%s: equal claims are told apart", query)
 		}
 		all := rows
 		all.SameForAll = true

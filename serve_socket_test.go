@@ -152,7 +152,9 @@ func TestUpgradeThatPanics(t *testing.T) {
 	t.Parallel()
 	srv := run(t, notifyql.Config{
 		Bus: notifyql.MemoryBus(), Auth: notifyql.Trust(),
-		Upgrade: func(http.ResponseWriter, *http.Request, notifyql.Handshake) (notifyql.Socket, error) { panic("out of order") },
+		Upgrade: func(http.ResponseWriter, *http.Request, notifyql.Handshake) (notifyql.Socket, error) {
+			panic("out of order")
+		},
 	})
 	if _, _, err := tryDial(t, face(t, srv)); err == nil {
 		t.Error("the client is connected")

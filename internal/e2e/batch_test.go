@@ -33,49 +33,51 @@ func nextBatch(t *testing.T, c *client) (ids []int, complete bool) {
 
 // A transaction is one message; one too large for that comes in parts that say so.
 func TestATransactionIsOneMessage(t *testing.T) {
-	t.Parallel()
-	db := pgtest.New(t)
-	db.Exec(t, `
-		create table many (id int primary key, tenant_id text not null, body text not null default '');
-		select notifyql.watch('many');`)
-	srv := serve(t, db.URL, freeAddr(t))
-	c := connect(t, srv.addr, map[string]any{"tenantId": "acme"}, subscription{Query: `subscription { manyBatch { complete changes { kind new { id } } } }`})
-	srv.await(t, "to have the subscription", func(h health) bool { return h.Subscriptions == 1 })
+	overEachLibrary(t, func(t *testing.T, serve serving) {
+		t.Parallel()
+		db := pgtest.New(t)
+		db.Exec(t, `
+			create table many (id int primary key, tenant_id text not null, body text not null default '');
+			select notifyql.watch('many');`)
+		srv := serve(t, db.URL, freeAddr(t))
+		c := connect(t, srv.addr, map[string]any{"tenantId": "acme"}, subscription{Query: `subscription { manyBatch { complete changes { kind new { id } } } }`})
+		srv.await(t, "to have the subscription", func(h health) bool { return h.Subscriptions == 1 })
 
-	db.Exec(t, `insert into many select i, case when i % 2 = 0 then 'acme' else 'zeta' end, repeat('x', 3000) from generate_series(1, 60) i`)
-	ids, complete := nextBatch(t, c)
-	if len(ids) != 30 || !complete || ids[0] != 2 || ids[29] != 60 {
-		t.Fatalf("a transaction of 30 came as %d, complete: %v", len(ids), complete)
-	}
-	db.Exec(t, `insert into many values (101, 'acme')`)
-	if ids, complete := nextBatch(t, c); len(ids) != 1 || !complete || ids[0] != 101 {
-		t.Fatalf("got %v, complete: %v", ids, complete)
-	}
-	// Beyond a hundred the notifications are markers, and beyond a thousand the node reads it page by page.
-	for _, rows := range []int{300, 5000} {
-		db.Exec(t, `delete from many`)
-		for n, parts := 0, 0; ; parts++ {
-			ids, complete := nextBatch(t, c)
-			n += len(ids)
-			if complete {
-				t.Logf("the deletes of %d rows came in %d parts", n, parts+1)
-				break
-			}
+		db.Exec(t, `insert into many select i, case when i % 2 = 0 then 'acme' else 'zeta' end, repeat('x', 3000) from generate_series(1, 60) i`)
+		ids, complete := nextBatch(t, c)
+		if len(ids) != 30 || !complete || ids[0] != 2 || ids[29] != 60 {
+			t.Fatalf("a transaction of 30 came as %d, complete: %v", len(ids), complete)
 		}
-		db.Exec(t, `insert into many select i, 'acme' from generate_series(1, $1) i`, rows)
-		last := 0
-		for complete := false; !complete; {
-			var ids []int
-			ids, complete = nextBatch(t, c)
-			for _, id := range ids {
-				if id != last+1 {
-					t.Fatalf("row %d after %d", id, last)
+		db.Exec(t, `insert into many values (101, 'acme')`)
+		if ids, complete := nextBatch(t, c); len(ids) != 1 || !complete || ids[0] != 101 {
+			t.Fatalf("got %v, complete: %v", ids, complete)
+		}
+		// Beyond a hundred the notifications are markers, and beyond a thousand the node reads it page by page.
+		for _, rows := range []int{300, 5000} {
+			db.Exec(t, `delete from many`)
+			for n, parts := 0, 0; ; parts++ {
+				ids, complete := nextBatch(t, c)
+				n += len(ids)
+				if complete {
+					t.Logf("the deletes of %d rows came in %d parts", n, parts+1)
+					break
 				}
-				last = id
+			}
+			db.Exec(t, `insert into many select i, 'acme' from generate_series(1, $1) i`, rows)
+			last := 0
+			for complete := false; !complete; {
+				var ids []int
+				ids, complete = nextBatch(t, c)
+				for _, id := range ids {
+					if id != last+1 {
+						t.Fatalf("row %d after %d", id, last)
+					}
+					last = id
+				}
+			}
+			if last != rows {
+				t.Fatalf("%d of %d rows came", last, rows)
 			}
 		}
-		if last != rows {
-			t.Fatalf("%d of %d rows came", last, rows)
-		}
-	}
+	})
 }

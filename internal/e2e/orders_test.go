@@ -19,47 +19,49 @@ const ordersTable = `
 	select notifyql.watch('orders');`
 
 func TestTheRealClientSeesItsTenantsRowsOfItsFilter(t *testing.T) {
-	t.Parallel()
-	db := pgtest.New(t)
-	db.Exec(t, ordersTable)
-	srv := serve(t, db.URL, freeAddr(t))
-	q := subscription{Query: `subscription($status: String!) {
-		o: ordersChanged(where: {status: {eq: $status}}) {
-			kind cause new { id status amount note placedAt } old { id status } changedFields
-		}
-	}`, Variables: map[string]any{"status": "paid"}}
-	acme := connect(t, srv.addr, map[string]any{"tenantId": "acme"}, q)
-	zeta := connect(t, srv.addr, map[string]any{"tenantId": "zeta"}, q)
-	srv.await(t, "to have both subscriptions", func(h health) bool { return h.Subscriptions == 2 })
+	overEachLibrary(t, func(t *testing.T, serve serving) {
+		t.Parallel()
+		db := pgtest.New(t)
+		db.Exec(t, ordersTable)
+		srv := serve(t, db.URL, freeAddr(t))
+		q := subscription{Query: `subscription($status: String!) {
+			o: ordersChanged(where: {status: {eq: $status}}) {
+				kind cause new { id status amount note placedAt } old { id status } changedFields
+			}
+		}`, Variables: map[string]any{"status": "paid"}}
+		acme := connect(t, srv.addr, map[string]any{"tenantId": "acme"}, q)
+		zeta := connect(t, srv.addr, map[string]any{"tenantId": "zeta"}, q)
+		srv.await(t, "to have both subscriptions", func(h health) bool { return h.Subscriptions == 2 })
 
-	for _, sql := range []string{
-		`insert into orders (tenant_id, status, amount, note) values ('acme', 'paid', 12.50, E'caf\u00e9 "1"\n')`,
-		`insert into orders (tenant_id, status, amount) values ('zeta', 'paid', 1)`,
-		`insert into orders (tenant_id, status) values ('acme', 'open')`,
-		`update orders set amount = 13 where id = 1`,
-		`update orders set status = 'paid' where id = 3`,    // enters acme's set
-		`update orders set status = 'shipped' where id = 1`, // leaves it
-		`update orders set tenant_id = 'zeta' where id = 3`, // leaves acme for zeta
-		`delete from orders where id = 1`,                   // was not in the set
-		`delete from orders where id = 3`,
-		`insert into orders (tenant_id, status) values ('acme', 'paid'), ('zeta', 'paid')`, // the last of each
-	} {
-		db.Exec(t, sql)
-	}
-	const at = `"placedAt":"2026-01-02T01:04:05.678Z"`
-	wantAll(t, acme, []string{
-		`{"data":{"o":{"kind":"INSERT","cause":"INSERT","new":{"id":"1","status":"paid","amount":"12.50","note":"café \"1\"\n",` + at + `},"old":null,"changedFields":[]}}}`,
-		`{"data":{"o":{"kind":"UPDATE","cause":"UPDATE","new":{"id":"1","status":"paid","amount":"13.00","note":"café \"1\"\n",` + at + `},"old":{"id":"1","status":"paid"},"changedFields":["amount"]}}}`,
-		`{"data":{"o":{"kind":"INSERT","cause":"UPDATE","new":{"id":"3","status":"paid","amount":null,"note":null,` + at + `},"old":null}}}`,
-		`{"data":{"o":{"kind":"DELETE","cause":"UPDATE","new":null,"old":{"id":"1","status":"paid"}}}}`,
-		`{"data":{"o":{"kind":"DELETE","cause":"UPDATE","new":null,"old":{"id":"3","status":"paid"}}}}`,
-		`{"data":{"o":{"kind":"INSERT","cause":"INSERT","new":{"id":"4","status":"paid","amount":null,"note":null,` + at + `},"old":null}}}`,
-	})
-	wantAll(t, zeta, []string{
-		`{"data":{"o":{"kind":"INSERT","cause":"INSERT","new":{"id":"2","status":"paid","amount":"1.00","note":null,` + at + `},"old":null}}}`,
-		`{"data":{"o":{"kind":"INSERT","cause":"UPDATE","new":{"id":"3","status":"paid","amount":null,"note":null,` + at + `},"old":null}}}`,
-		`{"data":{"o":{"kind":"DELETE","cause":"DELETE","new":null,"old":{"id":"3","status":"paid"}}}}`,
-		`{"data":{"o":{"kind":"INSERT","cause":"INSERT","new":{"id":"5","status":"paid","amount":null,"note":null,` + at + `},"old":null}}}`,
+		for _, sql := range []string{
+			`insert into orders (tenant_id, status, amount, note) values ('acme', 'paid', 12.50, E'caf\u00e9 "1"\n')`,
+			`insert into orders (tenant_id, status, amount) values ('zeta', 'paid', 1)`,
+			`insert into orders (tenant_id, status) values ('acme', 'open')`,
+			`update orders set amount = 13 where id = 1`,
+			`update orders set status = 'paid' where id = 3`,    // enters acme's set
+			`update orders set status = 'shipped' where id = 1`, // leaves it
+			`update orders set tenant_id = 'zeta' where id = 3`, // leaves acme for zeta
+			`delete from orders where id = 1`,                   // was not in the set
+			`delete from orders where id = 3`,
+			`insert into orders (tenant_id, status) values ('acme', 'paid'), ('zeta', 'paid')`, // the last of each
+		} {
+			db.Exec(t, sql)
+		}
+		const at = `"placedAt":"2026-01-02T01:04:05.678Z"`
+		wantAll(t, acme, []string{
+			`{"data":{"o":{"kind":"INSERT","cause":"INSERT","new":{"id":"1","status":"paid","amount":"12.50","note":"café \"1\"\n",` + at + `},"old":null,"changedFields":[]}}}`,
+			`{"data":{"o":{"kind":"UPDATE","cause":"UPDATE","new":{"id":"1","status":"paid","amount":"13.00","note":"café \"1\"\n",` + at + `},"old":{"id":"1","status":"paid"},"changedFields":["amount"]}}}`,
+			`{"data":{"o":{"kind":"INSERT","cause":"UPDATE","new":{"id":"3","status":"paid","amount":null,"note":null,` + at + `},"old":null}}}`,
+			`{"data":{"o":{"kind":"DELETE","cause":"UPDATE","new":null,"old":{"id":"1","status":"paid"}}}}`,
+			`{"data":{"o":{"kind":"DELETE","cause":"UPDATE","new":null,"old":{"id":"3","status":"paid"}}}}`,
+			`{"data":{"o":{"kind":"INSERT","cause":"INSERT","new":{"id":"4","status":"paid","amount":null,"note":null,` + at + `},"old":null}}}`,
+		})
+		wantAll(t, zeta, []string{
+			`{"data":{"o":{"kind":"INSERT","cause":"INSERT","new":{"id":"2","status":"paid","amount":"1.00","note":null,` + at + `},"old":null}}}`,
+			`{"data":{"o":{"kind":"INSERT","cause":"UPDATE","new":{"id":"3","status":"paid","amount":null,"note":null,` + at + `},"old":null}}}`,
+			`{"data":{"o":{"kind":"DELETE","cause":"DELETE","new":null,"old":{"id":"3","status":"paid"}}}}`,
+			`{"data":{"o":{"kind":"INSERT","cause":"INSERT","new":{"id":"5","status":"paid","amount":null,"note":null,` + at + `},"old":null}}}`,
+		})
 	})
 }
 

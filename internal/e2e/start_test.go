@@ -73,33 +73,35 @@ func TestMigrationsAreMissingAtTheStart(t *testing.T) {
 }
 
 func TestTheServerGoesDownAndAnotherComes(t *testing.T) {
-	t.Parallel()
-	db := pgtest.New(t)
-	db.Exec(t, ordersTable)
-	addr := freeAddr(t)
-	srv := serve(t, db.URL, addr)
-	c := connect(t, addr, map[string]any{"tenantId": "acme"}, subscription{Query: `subscription { ordersChanged { new { id } } }`})
-	srv.await(t, "to have the subscription", func(h health) bool { return h.Subscriptions == 1 })
-	if s := c.said(t); s.Type != "connected" {
-		t.Fatalf("the client got %+v", s)
-	}
-	db.Exec(t, `insert into orders (tenant_id, status) values ('acme', 'open')`)
-	if s := c.said(t); s.Type != "next" {
-		t.Fatalf("the client got %+v", s)
-	}
-	if err := srv.stop(syscall.SIGTERM); err != nil {
-		t.Fatalf("the server ended with %v", err)
-	}
-	if s := c.said(t); s.Type != "closed" || s.Code != 1012 { // and no complete, which would end the subscription for good
-		t.Fatalf("the client got %+v, want to be closed with 1012", s)
-	}
-	db.Exec(t, `insert into orders (tenant_id, status) values ('acme', 'open')`) // writers don't need a server
-	srv = serve(t, db.URL, addr)
-	srv.await(t, "to have the subscription again", func(h health) bool { return h.Subscriptions == 1 })
-	db.Exec(t, `insert into orders (tenant_id, status) values ('acme', 'open')`)
-	if got, want := c.next(t), `{"data":{"ordersChanged":{"new":{"id":"3"}}}}`; got != want {
-		t.Fatalf("got %s, want %s", got, want)
-	}
+	overEachLibrary(t, func(t *testing.T, serve serving) {
+		t.Parallel()
+		db := pgtest.New(t)
+		db.Exec(t, ordersTable)
+		addr := freeAddr(t)
+		srv := serve(t, db.URL, addr)
+		c := connect(t, addr, map[string]any{"tenantId": "acme"}, subscription{Query: `subscription { ordersChanged { new { id } } }`})
+		srv.await(t, "to have the subscription", func(h health) bool { return h.Subscriptions == 1 })
+		if s := c.said(t); s.Type != "connected" {
+			t.Fatalf("the client got %+v", s)
+		}
+		db.Exec(t, `insert into orders (tenant_id, status) values ('acme', 'open')`)
+		if s := c.said(t); s.Type != "next" {
+			t.Fatalf("the client got %+v", s)
+		}
+		if err := srv.stop(syscall.SIGTERM); err != nil {
+			t.Fatalf("the server ended with %v", err)
+		}
+		if s := c.said(t); s.Type != "closed" || s.Code != 1012 { // and no complete, which would end the subscription for good
+			t.Fatalf("the client got %+v, want to be closed with 1012", s)
+		}
+		db.Exec(t, `insert into orders (tenant_id, status) values ('acme', 'open')`) // writers don't need a server
+		srv = serve(t, db.URL, addr)
+		srv.await(t, "to have the subscription again", func(h health) bool { return h.Subscriptions == 1 })
+		db.Exec(t, `insert into orders (tenant_id, status) values ('acme', 'open')`)
+		if got, want := c.next(t), `{"data":{"ordersChanged":{"new":{"id":"3"}}}}`; got != want {
+			t.Fatalf("got %s, want %s", got, want)
+		}
+	})
 }
 
 func TestCommands(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,6 +43,15 @@ func (s *suite) joinAs(name string, opts ...Options) *node {
 		}
 	})
 	return n
+}
+
+// speaks looks at an error's words. A log that says what is wrong once, until it is over, takes each other text for another
+// thing; so a port of ours, which is another at each try, may not be in it.
+func (s *suite) speaks(err error) {
+	s.Helper()
+	if err != nil && strings.Contains(err.Error(), "->") {
+		s.Errorf("an error names our own port: %v", err)
+	}
 }
 
 // id is what tells one record from all others of a test.
@@ -85,6 +95,7 @@ func (n *node) tryAppend(i id, size int) error {
 	b := record(i, size)
 	err := n.Append(ctx, b)
 	clear(b) // it may keep no reference
+	n.s.speaks(err)
 	if err != nil && ctx.Err() != nil {
 		n.s.Errorf("Append took more than %v to say %v", patience, err)
 	}
@@ -115,6 +126,7 @@ func (n *node) tryOpen() (*reader, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	r, err := n.Open(ctx)
+	n.s.speaks(err)
 	if err != nil {
 		if ctx.Err() != nil {
 			n.s.Errorf("Open took more than %v to say %v", patience, err)
@@ -211,6 +223,7 @@ func (r *reader) mustFail() error {
 		if errors.Is(err, errPassedOver) {
 			r.s.Fatal(err)
 		}
+		r.s.speaks(err)
 		return err
 	}
 }

@@ -2,6 +2,7 @@ package nats
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -38,7 +39,7 @@ func (s *Stream) dial(ctx context.Context, more ...natsgo.Option) (*connection, 
 		err = ctx.Err()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("nats: connecting: %w", err)
+		return nil, fmt.Errorf("nats: connecting: %w", plain(err))
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -71,4 +72,14 @@ func (d *dialer) sever() {
 	if d.conn != nil {
 		d.conn.Close()
 	}
+}
+
+// plain leaves out of a network's error our own port, which is another at each try: what is wrong is said in the same words for
+// as long as it is the same.
+func plain(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Source != nil && op.Addr != nil {
+		return fmt.Errorf("%s %s: %w", op.Op, op.Addr, op.Err)
+	}
+	return err
 }

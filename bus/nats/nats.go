@@ -128,7 +128,7 @@ func (s *Stream) Append(ctx context.Context, record []byte) error {
 		jetstream.WithExpectStream(s.options.Stream), jetstream.WithRetryAttempts(0))
 	if err != nil {
 		s.drop()
-		return fmt.Errorf("nats: appending: %w", err)
+		return fmt.Errorf("nats: appending: %w", plain(err))
 	}
 	return nil
 }

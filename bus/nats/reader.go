@@ -43,7 +43,7 @@ func (s *Stream) Open(ctx context.Context) (bus.Reader, error) {
 	r.conn, err = s.dial(ctx,
 		natsgo.ClosedHandler(func(nc *natsgo.Conn) {
 			if err := nc.LastError(); err != nil {
-				r.fail(fmt.Errorf("%w: %w", errLost, err))
+				r.fail(fmt.Errorf("%w: %w", errLost, plain(err)))
 			} else {
 				r.fail(errLost)
 			}
@@ -122,7 +122,7 @@ func (r *reader) fail(err error) {
 
 func (r *reader) failed(err error) {
 	if r.err == nil {
-		r.err = fmt.Errorf("nats: reading: %w", err)
+		r.err = fmt.Errorf("nats: reading: %w", plain(err))
 		signal(r.some)
 		signal(r.room)
 	}

@@ -32,7 +32,7 @@ func (s *Stream) dial(ctx context.Context) (*connection, error) {
 		encrypted := tls.Client(conn, s.options.TLS)
 		if err := encrypted.HandshakeContext(within); err != nil {
 			conn.Close() //nolint:errcheck // nothing was sent
-			return nil, fmt.Errorf("redis: %w", err)
+			return nil, fmt.Errorf("redis: %w", plain(err))
 		}
 		conn = encrypted
 	}
@@ -94,7 +94,17 @@ func (c *connection) do(ctx context.Context, op func() error) error {
 	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
 		<-ctx.Done() // the connection may be the first to notice
 	}
-	return cmp.Or(ctx.Err(), err)
+	return cmp.Or(ctx.Err(), plain(err))
+}
+
+// plain leaves out of a network's error our own port, which is another at each try: what is wrong is said in the same words for
+// as long as it is the same.
+func plain(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Source != nil && op.Addr != nil {
+		return fmt.Errorf("%s %s: %w", op.Op, op.Addr, op.Err)
+	}
+	return err
 }
 
 // command is one of several that are sent together.

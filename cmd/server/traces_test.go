@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
 
@@ -202,6 +203,21 @@ func TestTracesOfWhatIsRead(t *testing.T) {
 		if span.Status.Code == codes.Error {
 			return
 		}
+	}
+}
+
+// A program's own span is the parent of a subscription that it makes.
+func TestASubscriptionIsOfItsCallersTrace(t *testing.T) {
+	t.Parallel()
+	srv, _, ended := tracedServer(t)
+	caller := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1, 2}, SpanID: trace.SpanID{3}, TraceFlags: trace.FlagsSampled})
+	stream, err := srv.Subscribe(trace.ContextWithSpanContext(t.Context(), caller), notifyql.Request{Query: `subscription { ordersChanged { kind } }`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if span := ended.await(t, "notifyql.subscribe")["notifyql.subscribe"]; span.Parent.SpanID() != caller.SpanID() || span.SpanContext.TraceID() != caller.TraceID() {
+		t.Errorf("it is of trace %s, below %s", span.SpanContext.TraceID(), span.Parent.SpanID())
 	}
 }
 

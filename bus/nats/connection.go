@@ -17,6 +17,14 @@ type connection struct {
 	js jetstream.JetStream
 }
 
+// because adds what the server has said beside: a right that is missing is no answer to what was asked.
+func (c *connection) because(err error) error {
+	if last := c.LastError(); errors.Is(last, natsgo.ErrPermissionViolation) {
+		return fmt.Errorf("%w: %w", err, last)
+	}
+	return err
+}
+
 // dial connects. more are options for this connection.
 func (s *Stream) dial(ctx context.Context, more ...natsgo.Option) (*connection, error) {
 	if err := ctx.Err(); err != nil {

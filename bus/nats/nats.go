@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -127,6 +128,7 @@ func (s *Stream) Append(ctx context.Context, record []byte) error {
 	_, err := s.appender.js.Publish(appending, s.options.Stream, record,
 		jetstream.WithExpectStream(s.options.Stream), jetstream.WithRetryAttempts(0))
 	if err != nil {
+		err = s.appender.because(err)
 		s.drop()
 		return fmt.Errorf("nats: appending: %w", plain(err))
 	}
@@ -158,9 +160,14 @@ func (s *Stream) ensure(ctx context.Context, c *connection, limits bool) (uint64
 		return 0, fmt.Errorf("nats: JetStream does not answer, is it enabled? %w", err)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("nats: the stream %s: %w", config.Name, err)
+		return 0, fmt.Errorf("nats: the stream %s: %w", config.Name, c.because(err))
 	}
-	return stream.CachedInfo().State.LastSeq, nil
+	info := stream.CachedInfo()
+	takes := func(subject string) bool { return subject == config.Name || strings.ContainsAny(subject, "*>") }
+	if !slices.ContainsFunc(info.Config.Subjects, takes) {
+		return 0, fmt.Errorf("nats: the stream %s is another's: its subjects are %q, and not %[1]s", config.Name, info.Config.Subjects)
+	}
+	return info.State.LastSeq, nil
 }
 
 func (s *Stream) drop() {

@@ -25,7 +25,12 @@ func (p *program) doctor(ctx context.Context, args []string) error {
 	if s.databaseURL == "" {
 		return errNoDatabase
 	}
-	report := doctor.Run(ctx, doctor.Options{DatabaseURL: s.databaseURL, PoolURL: s.poolURL})
+	o := doctor.Options{DatabaseURL: s.databaseURL, PoolURL: s.poolURL}
+	if _, stream, err := s.carry(); err == nil && stream != nil { // an error is among the settings'
+		defer stream.Close() //nolint:errcheck // what it was for is done
+		o.Bus = doctor.Bus{Stream: stream, URL: s.bus, Name: s.busStream}
+	}
+	report := doctor.Run(ctx, o)
 	p.checkSettings(ctx, &s, report)
 	var err error
 	if *asJSON {

@@ -15,6 +15,7 @@ import (
 type Options struct {
 	DatabaseURL string
 	PoolURL     string // empty: DatabaseURL
+	Bus         Bus
 
 	Now    func() time.Time // the server's clock
 	Limits Limits
@@ -30,7 +31,7 @@ type Limits struct {
 	Connections int           // that a server needs; default what it opens at most
 }
 
-func (l Limits) withDefaults() Limits {
+func (l Limits) withDefaults(connections int) Limits {
 	if l.Queue == 0 {
 		l.Queue = 0.25
 	}
@@ -103,7 +104,7 @@ func Run(ctx context.Context, o Options) *Report {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	o.Limits = o.Limits.withDefaults()
+	o.Limits = o.Limits.withDefaults(connections(o))
 	v := &visit{o: o, report: &Report{}}
 	defer func() {
 		if v.conn != nil {
@@ -111,21 +112,26 @@ func Run(ctx context.Context, o Options) *Report {
 		}
 	}()
 	for _, c := range checks() {
-		before := len(v.report.Findings)
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		well, err := c.look(v, ctx)
-		cancel()
-		switch {
-		case err != nil:
-			v.report.Add(Finding{ID: c.id + "-unknown", Severity: Warning, What: "this could not be looked at: " + said(err)})
-		case len(v.report.Findings) == before && well != "":
-			v.report.Add(Finding{ID: c.id, Severity: OK, What: well})
-		}
+		v.run(ctx, c)
 		if v.unfit || v.conn != nil && v.conn.IsClosed() {
 			break
 		}
 	}
+	v.run(ctx, check{"bus", (*visit).bus}) // also where the database is unfit
 	return v.report
+}
+
+func (v *visit) run(ctx context.Context, c check) {
+	before := len(v.report.Findings)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	well, err := c.look(v, ctx)
+	switch {
+	case err != nil:
+		v.report.Add(Finding{ID: c.id + "-unknown", Severity: Warning, What: "this could not be looked at: " + said(err)})
+	case len(v.report.Findings) == before && well != "":
+		v.report.Add(Finding{ID: c.id, Severity: OK, What: well})
+	}
 }
 
 func (v *visit) found(s Severity, id, subject, what, why string, fix ...Step) {

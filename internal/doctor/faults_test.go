@@ -317,7 +317,7 @@ func TestManyKindsOfFaults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile(`v\.found\(\w+, "([a-z-]+)"`).FindAllStringSubmatch(string(source), -1) {
+		for _, m := range regexp.MustCompile(`(?:v\.found\(\w+, |return )"([a-z-]+)",`).FindAllStringSubmatch(string(source), -1) {
 			if !strings.Contains(string(page), "`"+m[1]+"`") {
 				t.Errorf("docs/operations.md lacks %s", m[1])
 			}

@@ -8,7 +8,12 @@ import (
 )
 
 // connections is how many a server opens at most.
-const connections = pg.Connections
+func connections(o Options) int {
+	if o.Bus.Stream != nil {
+		return pg.RelayedConnections
+	}
+	return pg.Connections
+}
 
 // ours are the names of the sessions of servers and of the doctor, who come and go.
 const ours = `a.application_name in ('notifyql', 'notifyql listener', 'notifyql leader', 'notifyql doctor')`

@@ -22,6 +22,12 @@ const poolSize = 12
 // Connections is how many a node opens at most: its pool's, the listener's and the leader's.
 const Connections = poolSize + 2
 
+// RelayedConnections is the same for a node behind a broker: while it leads, its reading sweeps and beats beside its own.
+const RelayedConnections = Connections + leaderPool
+
+// leaderPool is how many connections more the pool has for the sweeps and heartbeats of a leader's reading.
+const leaderPool = 2
+
 // Config says where the database is and how the source lives with it. The zero value of everything but DatabaseURL works.
 type Config struct {
 	// DatabaseURL is where the listener connects: the database itself, the primary.
@@ -92,7 +98,7 @@ func New(cfg Config) (*Source, error) {
 	if cfg.PoolSize == 0 {
 		cfg.PoolSize = poolSize
 		if cfg.Relayed {
-			cfg.PoolSize += 2 // for the sweeps and heartbeats of a leader's reading
+			cfg.PoolSize += leaderPool
 		}
 	}
 	if cfg.Beat == 0 {

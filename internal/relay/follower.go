@@ -127,6 +127,9 @@ func pump(ctx context.Context, r bus.Reader, batches chan<- [][]byte, taken <-ch
 
 // record takes one record, and reports whether it is a sign of life of the session that is followed.
 func (f *follower) record(ctx context.Context, raw []byte) bool {
+	if isProbe(raw) {
+		return false
+	}
 	h, rest, err := unseal(raw, f.key)
 	if err != nil {
 		if now := time.Now(); now.Sub(f.foreign) > time.Second { // there may be many

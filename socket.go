@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/notifyql/notifyql/internal/ws"
+	"github.com/notifyql/notifyql/socket"
 )
 
 // Socket is one accepted WebSocket, of any library. Read is called by one goroutine, Write and Ping by one other at a time;
@@ -40,9 +41,9 @@ type Pinger interface {
 	Heard() uint64
 }
 
-// CloseError is how a WebSocket was closed: its Code, an int, and its Reason, a string. A Socket's Read returns a pointer to one when
-// the peer has closed, and ServeSocket when either side has.
-type CloseError = ws.CloseError
+// CloseError is how a WebSocket was closed. A Socket's Read returns a pointer to one when the peer has closed, and ServeSocket when either
+// side has.
+type CloseError = socket.CloseError
 
 // Handshake is what the configuration says of the WebSockets that are to be accepted.
 type Handshake struct {

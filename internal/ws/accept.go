@@ -72,13 +72,13 @@ func Refuse(w http.ResponseWriter, r *http.Request, o AcceptOptions, why error) 
 	return s.close(e.Code, e.Reason, shortCloseTimeout, refusedBytes)
 }
 
-func accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*socket, error) {
+func accept(w http.ResponseWriter, r *http.Request, o AcceptOptions) (*coderSocket, error) {
 	if err := o.Allow(r); err != nil {
 		http.Error(w, err.Error(), http.StatusForbidden)
 		return nil, err
 	}
 	h := &handover{ResponseWriter: w}
-	s := &socket{pings: newBucket(pingsPerSecond, pingsPerSecond)}
+	s := &coderSocket{pings: newBucket(pingsPerSecond, pingsPerSecond)}
 	mode := websocket.CompressionDisabled
 	if o.Compression {
 		mode = websocket.CompressionNoContextTakeover
@@ -161,10 +161,10 @@ func (h *handover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return h.conn, bufio.NewReadWriter(bufio.NewReaderSize(h.conn, readBuffer), bufio.NewWriterSize(h.conn, writeBuffer)), nil
 }
 
-// socket is a Socket of coder/websocket. The library shakes hands, reads, answers pings and closes, which it does by control
+// coderSocket is a Socket of coder/websocket. The library shakes hands, reads, answers pings and closes, which it does by control
 // frames, each a single write. Messages are framed here, many for one write, and without the library's locks and timers
 // for each: a third of the CPU.
-type socket struct {
+type coderSocket struct {
 	ws    *websocket.Conn
 	conn  *wire
 	in    *[]byte    // the message that Read has returned; the reader's
@@ -174,10 +174,10 @@ type socket struct {
 	compresses bool // permessage-deflate was agreed on
 }
 
-func (s *socket) Subprotocol() string { return s.ws.Subprotocol() }
+func (s *coderSocket) Subprotocol() string { return s.ws.Subprotocol() }
 
 // Read waits on a shallow stack: see frames.go.
-func (s *socket) Read(ctx context.Context) ([]byte, error) {
+func (s *coderSocket) Read(ctx context.Context) ([]byte, error) {
 	if s.in != nil {
 		keepBuffer(s.in)
 		s.in = nil
@@ -196,7 +196,7 @@ func (s *socket) Read(ctx context.Context) ([]byte, error) {
 }
 
 // message reads the next message, of which at least one byte is there; or whatever comes before it, and gives errPause.
-func (s *socket) message(ctx context.Context) ([]byte, error) {
+func (s *coderSocket) message(ctx context.Context) ([]byte, error) {
 	s.conn.in.paused.Store(true)
 	typ, r, err := s.ws.Reader(ctx)
 	s.conn.in.paused.Store(false)
@@ -207,7 +207,7 @@ func (s *socket) message(ctx context.Context) ([]byte, error) {
 		return nil, s.readError(err)
 	}
 	if typ != websocket.MessageText {
-		e := &CloseError{CodeUnsupportedData, "Only text messages are supported"}
+		e := &CloseError{Code: CodeUnsupportedData, Reason: "Only text messages are supported"}
 		s.Close(e.Code, e.Reason)
 		return nil, e
 	}
@@ -222,19 +222,19 @@ func (s *socket) message(ctx context.Context) ([]byte, error) {
 }
 
 // readError sees to it that the connection is closed, with the code that the library has not sent by itself.
-func (s *socket) readError(err error) error {
+func (s *coderSocket) readError(err error) error {
 	var peer websocket.CloseError
 	if errors.As(err, &peer) {
 		if !utf8.ValidString(peer.Reason) {
-			return &CloseError{CodeInvalidText, "The reason of the close frame is not UTF-8"}
+			return &CloseError{Code: CodeInvalidText, Reason: "The reason of the close frame is not UTF-8"}
 		}
-		return &CloseError{int(peer.Code), peer.Reason}
+		return &CloseError{Code: int(peer.Code), Reason: peer.Reason}
 	}
 	if errors.Is(err, websocket.ErrMessageTooBig) {
-		return &CloseError{CodeTooBig, "Message too big"}
+		return &CloseError{Code: CodeTooBig, Reason: "Message too big"}
 	}
 	if errors.Is(err, errFragments) {
-		e := &CloseError{CodeTooBig, "Message of too many fragments"}
+		e := &CloseError{Code: CodeTooBig, Reason: "Message of too many fragments"}
 		s.Close(e.Code, e.Reason)
 		return e
 	}
@@ -242,7 +242,7 @@ func (s *socket) readError(err error) error {
 	return fmt.Errorf("reading from websocket: %w", err)
 }
 
-func (s *socket) Write(ctx context.Context, messages ...[]byte) error {
+func (s *coderSocket) Write(ctx context.Context, messages ...[]byte) error {
 	if ctx.Done() != nil {
 		defer context.AfterFunc(ctx, func() { _ = s.ws.CloseNow() })()
 	}
@@ -261,7 +261,7 @@ func (s *socket) Write(ctx context.Context, messages ...[]byte) error {
 }
 
 // writeCompressed leaves it to the library what is worth compressing, and how.
-func (s *socket) writeCompressed(messages [][]byte) error {
+func (s *coderSocket) writeCompressed(messages [][]byte) error {
 	s.conn.cork()
 	var err error
 	for _, m := range messages {
@@ -274,17 +274,17 @@ func (s *socket) writeCompressed(messages [][]byte) error {
 }
 
 // Ping writes the frame itself: the library's Ping waits for the pong.
-func (s *socket) Ping(context.Context) error {
+func (s *coderSocket) Ping(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.conn.send([]byte{finPing, 0})
 }
 
-func (s *socket) Heard() uint64 { return s.conn.heard.Load() }
+func (s *coderSocket) Heard() uint64 { return s.conn.heard.Load() }
 
 // Close waits for the peer's close frame, but never longer than closeTimeout: the library by itself would wait for ever
 // for the rest of a message that the peer has begun. A peer that is closed because it is silent is hardly waited for.
-func (s *socket) Close(code int, reason string) error {
+func (s *coderSocket) Close(code int, reason string) error {
 	wait, bytes := closeTimeout, int64(refusedBytes)
 	switch code {
 	case CodeTimeout:
@@ -296,7 +296,7 @@ func (s *socket) Close(code int, reason string) error {
 }
 
 // close waits for the peer's close frame for so long, and for so many bytes.
-func (s *socket) close(code int, reason string, wait time.Duration, bytes int64) error {
+func (s *coderSocket) close(code int, reason string, wait time.Duration, bytes int64) error {
 	if !s.conn.in.closing.Load() {
 		s.conn.in.left.Store(bytes)
 		s.conn.in.closing.Store(true)
@@ -306,7 +306,7 @@ func (s *socket) close(code int, reason string, wait time.Duration, bytes int64)
 }
 
 // pinged says whether to answer a ping: a peer that does not read gets no pongs, and one that floods us waits.
-func (s *socket) pinged(ctx context.Context, _ []byte) bool {
+func (s *coderSocket) pinged(ctx context.Context, _ []byte) bool {
 	s.pings.wait(ctx)
 	return s.conn.backlog() < pongBacklog
 }

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/notifyql/notifyql/internal/limit"
+	"github.com/notifyql/notifyql/socket"
 )
 
 // The close codes that this package gives. docs/protocol.md says what clients make of each.
@@ -33,20 +34,10 @@ const (
 
 // CloseError is why a connection ended: what the peer was told, or has told. As the cause of the context given to Serve
 // it says how to close the connection; as the error of Connect, how to refuse it.
-type CloseError struct {
-	Code   int
-	Reason string
-}
-
-func (e *CloseError) Error() string {
-	if e.Reason == "" {
-		return fmt.Sprintf("websocket closed: %d", e.Code)
-	}
-	return fmt.Sprintf("websocket closed: %d %s", e.Code, e.Reason)
-}
+type CloseError = socket.CloseError
 
 // Restarting is the cause for a context that ends because this server restarts: clients reconnect and go on.
-func Restarting() *CloseError { return &CloseError{CodeRestart, "Service restart"} }
+func Restarting() *CloseError { return &CloseError{Code: CodeRestart, Reason: "Service restart"} }
 
 // closeFor is how to close a connection that err refuses: as a *CloseError says; over a *limit.Exceeded so that the client
 // comes back, after a while. Nil: err says nothing of it.
@@ -67,11 +58,11 @@ func Refusal(err error) *CloseError {
 	if e := closeFor(err); e != nil {
 		return e
 	}
-	return &CloseError{CodeForbidden, "Forbidden"}
+	return &CloseError{Code: CodeForbidden, Reason: "Forbidden"}
 }
 
 func closing(code int, format string, args ...any) *CloseError {
-	return &CloseError{code, truncate(fmt.Sprintf(format, args...), maxReason)}
+	return &CloseError{Code: code, Reason: truncate(fmt.Sprintf(format, args...), maxReason)}
 }
 
 // maxReason is what a close frame holds beside its code.

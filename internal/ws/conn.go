@@ -76,7 +76,7 @@ func newConn(ctx context.Context, s Socket, svc Service, o *Options) *conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.startWatch()
-	c.shutAfter(ctx, &CloseError{CodeGoingAway, "Going away"})
+	c.shutAfter(ctx, &CloseError{Code: CodeGoingAway, Reason: "Going away"})
 	return c
 }
 
@@ -159,7 +159,7 @@ func (c *conn) connect(init []byte) {
 	}
 	c.mu.Lock()
 	if e, ok := session.(Ender); ok && err == nil && e.Ended().Done() != nil {
-		c.shutAfter(e.Ended(), &CloseError{CodeForbidden, "Forbidden"})
+		c.shutAfter(e.Ended(), &CloseError{Code: CodeForbidden, Reason: "Forbidden"})
 	}
 	s := c.machine.connected(refusal)
 	c.send(s.send)

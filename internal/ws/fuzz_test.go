@@ -169,7 +169,7 @@ func readAll(t *testing.T, stream []byte, piece int) (messages []string, answers
 }
 
 // acceptConn is Accept on a connection that was never HTTP.
-func acceptConn(t testing.TB, c net.Conn) *socket {
+func acceptConn(t testing.TB, c net.Conn) *coderSocket {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Set("Connection", "Upgrade")

@@ -38,7 +38,7 @@ type Node struct {
 	Heal func()
 }
 
-// Run runs the suite. start starts a broker that is stopped when its t ends; it is called for each test anew, from several
+// Run runs the suite; not from a test that is parallel to others, since it counts goroutines. start starts a broker that is stopped when its t ends; it is called for each test anew, from several
 // goroutines.
 func Run(t *testing.T, start func(t testing.TB) Broker) {
 	for name, test := range map[string]func(*suite){

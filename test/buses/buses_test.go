@@ -76,3 +76,38 @@ func play(t *testing.T, c *cluster) {
 		}
 	}
 }
+
+// TestWithoutTheBroker: servers start while the broker is not there, read the database themselves, and say so; when it comes they
+// follow one leader.
+func TestWithoutTheBroker(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"memory", "redis", "nats"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t, name, 0)
+			c.broker.Kill(t)
+			var judges []*judge
+			for i := range 2 {
+				s := c.add()
+				judges = append(judges, c.subscribe(s, fmt.Sprintf("the subscriber of server %d", i), nil))
+				if st := s.Stats(); st.Relayed || !st.Ready {
+					t.Errorf("without a broker the server is %+v", st)
+				}
+			}
+			w := c.write()
+			w.more(50)
+			c.broker.Start(t)
+			c.follow()
+			w.more(50)
+			close(w.over)
+			if err := <-w.ended; err != nil {
+				t.Fatal(err)
+			}
+			for _, j := range judges {
+				if err := <-j.ended; err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}

@@ -79,20 +79,23 @@ const heartbeat = `
 // beatTimeout bounds what is asked every second.
 const beatTimeout = 3 * time.Second
 
-// beat emits heartbeats, as long as they are wanted. Without a database there are none.
+// beat emits heartbeats, as long as they are wanted. Without a database there are none. After one that failed it goes on, wanted or not, until
+// one does not: else it would be said for good what was wrong.
 func (d *drive) beat(ctx context.Context, emit func(feed.Input)) {
 	tick := time.NewTicker(d.every)
 	defer tick.Stop()
+	failed := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if !d.beats.Load() {
+		if !d.beats.Load() && !failed {
 			continue
 		}
 		b, err := d.heartbeat(ctx)
+		failed = err != nil
 		if ctx.Err() != nil {
 			return
 		}
@@ -101,7 +104,7 @@ func (d *drive) beat(ctx context.Context, emit func(feed.Input)) {
 		if d.listener == nil {
 			d.state.listening(err)
 		}
-		if err == nil {
+		if err == nil && d.beats.Load() {
 			if d.listener == nil { // the mode is of no concern, nor who keeps it
 				b.Number, b.Free = 0, false
 			}

@@ -41,7 +41,6 @@ func (s *Source) tryEnter(ctx context.Context) (e Entry, err error) {
 	}
 	defer conn.Release()
 	var standby bool
-	var key string
 	switch err := conn.QueryRow(ctx, "select pg_catalog.pg_is_in_recovery()").Scan(&standby); {
 	case err != nil:
 		return e, err
@@ -51,10 +50,9 @@ func (s *Source) tryEnter(ctx context.Context) (e Entry, err error) {
 	if err := migrate.Check(ctx, conn.Conn()); err != nil {
 		return e, err
 	}
-	if err := conn.QueryRow(ctx, "select channel from notifyql.secret").Scan(&key); err != nil {
-		return e, fmt.Errorf("reading the key of the records: %w", err)
+	if e.Key, err = readKey(ctx, conn); err != nil {
+		return e, err
 	}
-	e.Key = []byte(key)
 	if e.Era, e.Opened.Gone, err = enterWith(ctx, conn.Conn(), s.enter, s.state); err != nil {
 		return e, err
 	}
@@ -64,6 +62,24 @@ func (s *Source) tryEnter(ctx context.Context) (e Entry, err error) {
 	}
 	e.Opened.Snapshot, e.Opened.Tick, e.Opened.Done, e.Opened.Relayed = p.snapshot, p.tick, p.done, true
 	return e, nil
+}
+
+// Key is that of an Entry, read anew: it is another one where the schema is.
+func (s *Source) Key(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
+	defer cancel()
+	return readKey(ctx, s.pool)
+}
+
+func readKey(ctx context.Context, on interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+},
+) ([]byte, error) {
+	var key string
+	if err := on.QueryRow(ctx, "select channel from notifyql.secret").Scan(&key); err != nil {
+		return nil, fmt.Errorf("reading the key of the records: %w", err)
+	}
+	return []byte(key), nil
 }
 
 // enterWith finds out whether the server lives another life than when the node heard from it last, and if so, whether it has lost

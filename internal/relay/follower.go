@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -135,6 +137,9 @@ func (f *follower) record(ctx context.Context, raw []byte) bool {
 		if now := time.Now(); now.Sub(f.foreign) > time.Second { // there may be many
 			f.foreign = now
 			f.problem(err)
+			if !f.up && errors.Is(err, errSeal) {
+				f.rekey(ctx)
+			}
 		}
 		return false
 	}
@@ -172,6 +177,13 @@ func (f *follower) record(ctx context.Context, raw []byte) bool {
 		f.source.CatalogChanged()
 	}
 	return true
+}
+
+// rekey looks whether records are strange because the key is another one, where the schema was made anew.
+func (f *follower) rekey(ctx context.Context) {
+	if key, err := f.source.Key(ctx); err == nil && !bytes.Equal(key, f.key) {
+		f.reenter(ctx)
+	}
 }
 
 // adopt follows the session of a record from there on: what the record and those before it tell of had committed when it came, so a

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -210,6 +211,9 @@ func (s *reading) publish(ctx context.Context) error {
 		if ctx.Err() != nil {
 			// So that nobody waits for more. It is no loss if this does not get through.
 			return cmp.Or(s.write(context.WithoutCancel(ctx), append(s.queue.empty(), itemEnd), farewellTimeout), ctx.Err())
+		}
+		if !bytes.Equal(s.key, *s.relay.key.Load()) {
+			return errGap // the schema was made anew, and nobody could read it
 		}
 		if err := s.write(ctx, record, appendTimeout); err != nil {
 			return err

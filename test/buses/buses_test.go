@@ -39,6 +39,8 @@ func play(t *testing.T, c *cluster) {
 	if c.broker != nil {
 		c.broker.Kill(t)
 		w.more(some)
+		before := judges[0].got.Load()
+		c.eventually("changes come while the broker is down", func() bool { return judges[0].got.Load() > before+2*some })
 		c.broker.Start(t)
 		w.more(some)
 
@@ -96,6 +98,9 @@ func TestWithoutTheBroker(t *testing.T) {
 			}
 			w := c.write()
 			w.more(50)
+			for _, j := range judges {
+				c.eventually("changes come without a broker to "+j.name, func() bool { return j.got.Load() > 20 })
+			}
 			c.broker.Start(t)
 			c.follow()
 			w.more(50)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -229,6 +230,7 @@ func (w *writer) more(transactions int) {
 type judge struct {
 	name   string
 	stream *notifyql.Stream
+	got    atomic.Int64 // changes
 	ended  chan error
 }
 
@@ -273,6 +275,7 @@ func (j *judge) run(ctx context.Context, start <-chan struct{}) error {
 			return fmt.Errorf("%s: row %d has version %d after %d (%s)", j.name, got.ID, got.Ver, last, raw)
 		}
 		versions[got.ID] = got.Ver
+		j.got.Add(1)
 		if got.Over {
 			over++
 		}

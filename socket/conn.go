@@ -153,14 +153,22 @@ func (c *Conn) Close() error {
 		if taken && ok && half.CloseWrite() == nil {
 			_, _ = io.CopyN(io.Discard, c.Conn, maxLinger)
 		}
-		_ = c.Conn.Close()
+		c.cut()
 	})
 	return nil
 }
 
+// cut closes at once. TLS by itself waits for a peer that does not read, to tell it.
+func (c *Conn) cut() {
+	if t, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
+		_ = t.NetConn().Close()
+	}
+	_ = c.Conn.Close()
+}
+
 // Abort closes at once. Whatever waits for the network ends with an error.
 func (c *Conn) Abort() {
-	_ = c.Conn.Close()
+	c.cut()
 	_ = c.Close()
 }
 

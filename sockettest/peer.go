@@ -2,6 +2,7 @@ package sockettest
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ const (
 // peer is a client that writes any bytes and sees every frame.
 type peer struct {
 	net.Conn
+	below       net.Conn // of TCP
 	s           *server
 	r           *bufio.Reader
 	subprotocol string
@@ -42,12 +44,16 @@ func dial(s *server, path string, header []string) *peer {
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		s.Fatal(err)
 	}
+	below := c
+	if s.encrypted {
+		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true}) // whose certificate it is does not matter here
+	}
 	request := "GET " + path + " HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	for _, line := range header {
 		request += line + "\r\n"
 	}
-	p := &peer{Conn: c, s: s, r: bufio.NewReader(c)}
+	p := &peer{Conn: c, below: below, s: s, r: bufio.NewReader(c)}
 	p.write([]byte(request + "\r\n"))
 	answer, err := http.ReadResponse(p.r, nil)
 	if err != nil {
@@ -202,12 +208,12 @@ func (p *peer) wantEnd() {
 
 // vanish ends the connection without a word: with a reset if rudely.
 func (p *peer) vanish(rudely bool) {
-	if c, ok := p.Conn.(*net.TCPConn); ok && rudely {
+	if c, ok := p.below.(*net.TCPConn); ok && rudely {
 		if err := c.SetLinger(0); err != nil {
 			p.s.Fatal(err)
 		}
 	}
-	if err := p.Close(); err != nil {
+	if err := p.below.Close(); err != nil {
 		p.s.Fatal(fmt.Errorf("the peer's end: %w", err))
 	}
 }

@@ -37,7 +37,7 @@ func Run(t *testing.T, upgrade notifyql.Upgrade) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()        // some wait for a timeout
 			t.Cleanup(guard(t)) // registered first, so run last
-			test.run(newServer(t, upgrade))
+			test.run(newServer(t, upgrade, strings.HasPrefix(test.name, "TLS")))
 		})
 	}
 }
@@ -69,18 +69,22 @@ var tests = []struct {
 	{"ContextEndsRead", testContextEndsRead},
 	{"ContextEndsWrite", testContextEndsWrite},
 	{"AtTheSameTime", testAtTheSameTime},
+	{"TLS", testClose},
+	{"TLSCloseEndsWrite", testCloseEndsWrite},
+	{"TLSPeerVanishes", testPeerVanishes},
 }
 
 // server accepts sockets, and hands them to the test. Its handler returns at once.
 type server struct {
 	*testing.T
-	http    *httptest.Server
-	sockets chan notifyql.Socket
+	http      *httptest.Server
+	encrypted bool
+	sockets   chan notifyql.Socket
 }
 
-func newServer(t *testing.T, upgrade notifyql.Upgrade) *server {
+func newServer(t *testing.T, upgrade notifyql.Upgrade, encrypted bool) *server {
 	s := &server{T: t, sockets: make(chan notifyql.Socket, 1)}
-	s.http = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.http = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/wrapped" {
 			w = wrapped{w}
 		}
@@ -91,6 +95,11 @@ func newServer(t *testing.T, upgrade notifyql.Upgrade) *server {
 		}
 		s.sockets <- socket
 	}))
+	if s.encrypted = encrypted; encrypted {
+		s.http.StartTLS()
+	} else {
+		s.http.Start()
+	}
 	t.Cleanup(s.http.Close)
 	return s
 }

@@ -87,6 +87,7 @@ func (p *Plan) loadOf(e *extension, s *selection) int {
 		at = len(p.loads)
 		p.loads = append(p.loads, l)
 	}
+	p.loadAt = append(p.loadAt, at+1)
 	return at + 1
 }
 
@@ -95,8 +96,11 @@ func (e *extension) loadKey(args map[string]any) string {
 	return e.name + string(text)
 }
 
-// loadsKey is what the plan's custom fields add to its key.
+// loadsKey is what the plan's custom fields add to its key: which are selected where, since the shape tells no arguments, and what they are.
 func (p *Plan) loadsKey(key *strings.Builder) {
+	if len(p.loads) > 0 {
+		fmt.Fprintf(key, "\n%v", p.loadAt)
+	}
 	for _, l := range p.loads {
 		fmt.Fprintf(key, "\n%s\n%s", l.signature, l.key)
 		if !l.SameForAll {

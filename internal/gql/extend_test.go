@@ -146,6 +146,30 @@ func TestFieldsOfRows(t *testing.T) {
 	}
 }
 
+// Subscriptions that select equal fields with arguments that go elsewhere are told apart, and equal ones are not.
+func TestArgumentsOfFieldsOfRowsAreInTheKey(t *testing.T) {
+	t.Parallel()
+	f := Field{SDL: `extend type Orders { say(a: Int = 1): Int }`, Needs: []string{"id"}, SameForAll: true, Resolve: func(_ context.Context, e *Event) (any, error) { return e.Args["a"], nil }}
+	s := build(t, f)
+	keys := map[string]string{}
+	for _, selected := range []string{
+		`new { a: say(a: 1) b: say(a: 2) c: say(a: 1) }`, `new { a: say(a: 1) b: say(a: 1) c: say(a: 2) }`, `new { a: say(a: 2) b: say(a: 1) c: say(a: 1) }`,
+		`new { a: say(a: 1) b: say(a: 2) c: say(a: 2) }`, `new { a: say(a: 1) b: say(a: 1) c: say(a: 1) }`,
+		`new { a: say(a: 1) } old { b: say(a: 2) c: say(a: 1) }`, `new { a: say(a: 1) } old { b: say(a: 1) c: say(a: 2) }`,
+	} {
+		for _, query := range []string{`subscription { ordersChanged { ` + selected + ` } }`, `subscription { ordersBatch { changes { ` + selected + ` } } }`} {
+			key := plan(t, s, query, "", tenantA).Key()
+			if other, there := keys[key]; there {
+				t.Errorf("%s\nis served what is made for\n%s", query, other)
+			}
+			keys[key] = query
+		}
+	}
+	if a, b := plan(t, s, `subscription { ordersChanged { new { a: say b: say(a: 2) } } }`, "", tenantA), plan(t, s, `subscription { ordersChanged { new { a: say(a: 1) b: say(a: 2) } } }`, "", tenantA); a.Key() != b.Key() {
+		t.Error("equal subscriptions are told apart")
+	}
+}
+
 // A relation that is never null and has no value takes its row with it.
 func TestAFieldOfRowsThatIsNeverNull(t *testing.T) {
 	t.Parallel()

@@ -37,6 +37,7 @@ type Plan struct {
 	id     *auth.Identity
 	who    string // the key of the identity, if a load depends on it
 	loads  []*load
+	loadAt []int // which load each selection of one is, in their order
 
 	// Of a custom field:
 	custom *customPlan

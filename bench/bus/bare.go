@@ -160,3 +160,30 @@ func bareNATS(ctx context.Context, address string, subscribers int, payload []by
 		return err
 	}, subscribe)
 }
+
+// bareStream is the same over a bus.Stream: what our adapter costs.
+func bareStream(ctx context.Context, c carrier, address string, subscribers int, payload []byte, during time.Duration) (float64, error) {
+	publisher, err := c.open(address, "stream")
+	if err != nil {
+		return 0, err
+	}
+	defer publisher.Close() //nolint:errcheck // it has served
+	var subscribe []func(context.Context) (int, error)
+	for range subscribers {
+		stream, err := c.open(address, "stream")
+		if err != nil {
+			return 0, err
+		}
+		defer stream.Close() //nolint:errcheck // it has served
+		r, err := stream.Open(ctx)
+		if err != nil {
+			return 0, err
+		}
+		defer r.Close()
+		subscribe = append(subscribe, func(ctx context.Context) (int, error) {
+			records, err := r.Read(ctx)
+			return len(records), err
+		})
+	}
+	return loop(ctx, during, func() error { return publisher.Append(ctx, payload) }, subscribe)
+}

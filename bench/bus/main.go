@@ -26,8 +26,8 @@ import (
 type carrier struct {
 	name    string
 	program *localbroker.Program
-	// open returns a server's way to the broker at the address.
-	open func(address string) (bus.Stream, error)
+	// open returns a server's way to a stream in the broker at the address.
+	open func(address, name string) (bus.Stream, error)
 	// bare publishes payloads one after the other for so long, to so many who subscribe, with nothing but the client library.
 	bare func(ctx context.Context, address string, subscribers int, payload []byte, during time.Duration) (rate float64, err error)
 }
@@ -36,11 +36,15 @@ var carriers = []carrier{
 	{name: "postgres", bare: barePostgres},
 	{
 		name: "redis", program: &localbroker.Redis, bare: bareRedis,
-		open: func(address string) (bus.Stream, error) { return redis.New(redis.Options{URL: "redis://" + address}) },
+		open: func(address, name string) (bus.Stream, error) {
+			return redis.New(redis.Options{URL: "redis://" + address, Stream: name})
+		},
 	},
 	{
 		name: "nats", program: &localbroker.NATS, bare: bareNATS,
-		open: func(address string) (bus.Stream, error) { return nats.New(nats.Options{URL: "nats://" + address}) },
+		open: func(address, name string) (bus.Stream, error) {
+			return nats.New(nats.Options{URL: "nats://" + address, Stream: name})
+		},
 	},
 }
 
@@ -50,8 +54,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	fmt.Printf("%s, %d cores, %s; Postgres, broker, servers and clients share them\n\n", runtime.GOARCH, runtime.NumCPU(), runtime.Version())
-	fmt.Println("| bus | servers | events/s | bare loop, messages/s | ratio | p50 | p99 | connections a server | transactions/s, idle | at 100 writes/s, besides them |")
-	fmt.Println("|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Println("| bus | servers | events/s | bare loop, messages/s | ratio | bus.Stream, as bare | ratio | p50 | p99 | connections a server | transactions/s, idle | at 100 writes/s, besides them |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, c := range carriers {
 		if flag.NArg() > 0 && !slices.Contains(flag.Args(), c.name) {
 			continue
@@ -89,7 +93,13 @@ func measure(ctx context.Context, c carrier, servers int, during time.Duration) 
 	if err != nil {
 		return fmt.Errorf("the bare loop: %w", err)
 	}
-	fmt.Printf("| %s | %d | %.0f | %.0f | %.2f | %s | %s | %.1f | %.1f | %.1f |\n", c.name, servers, rate, bare, rate/bare, ms(p50), ms(p99),
+	stream := bare // Postgres is none
+	if c.open != nil {
+		if stream, err = bareStream(ctx, c, w.bareAddress(), servers, w.payload(), during); err != nil {
+			return fmt.Errorf("the stream: %w", err)
+		}
+	}
+	fmt.Printf("| %s | %d | %.0f | %.0f | %.2f | %.0f | %.2f | %s | %s | %.1f | %.1f | %.1f |\n", c.name, servers, rate, bare, rate/bare, stream, stream/bare, ms(p50), ms(p99),
 		float64(connections)/float64(servers), idle, busy)
 	return nil
 }

@@ -97,7 +97,7 @@ func (w *world) end() {
 func (w *world) add(ctx context.Context, c carrier) error {
 	config := notifyql.Config{DatabaseURL: w.url, Auth: notifyql.Trust(), Logger: slog.New(slog.DiscardHandler)}
 	if c.open != nil {
-		stream, err := c.open(w.broker.Addr)
+		stream, err := c.open(w.broker.Addr, "notifyql")
 		if err != nil {
 			return err
 		}

@@ -69,6 +69,9 @@ func (c *calls) do(ctx context.Context, limit time.Duration, s *stuck, f func(co
 	if s.n.Load() >= maxStuck {
 		return nil, errStuck
 	}
+	if ctx.Err() != nil { // else of many calls some would still be made, one after the other
+		return nil, errSlow
+	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {

@@ -167,6 +167,33 @@ func TestHangingCallsLetOthersThrough(t *testing.T) {
 	})
 }
 
+// Many calls of a resolver that takes nearly all of its time, and does not look at its context, have a time together; and when nobody waits
+// for them any more, it is over with those that are under way.
+func TestManySlowCallsEnd(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]time.Duration{"all stay": time.Hour, "all leave": 6 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			const limit = 5 * time.Second
+			s := build(t, Field{SDL: `extend type Orders { n: Int }`, Needs: []string{"quantity"}, Resolve: func(context.Context, *Event) (any, error) {
+				time.Sleep(limit - time.Second)
+				return 1, nil
+			}})
+			p := plan(t, s, `subscription { ordersBatch { changes { new { n } } } }`, "", tenantA)
+			var ms []subs.Matched
+			for i := range 1000 {
+				ms = append(ms, order(t, p, "", fmt.Sprint(i)))
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), leave)
+			defer cancel()
+			began := time.Now()
+			p.EncodeBatch(ctx, ms, true)
+			if took, most := time.Since(began), min(leave, atOnce*limit)+limit; took > most {
+				t.Errorf("%s: it took %v, more than %v", name, took, most)
+			}
+		})
+	}
+}
+
 // One call serves many events, each with its own value or error.
 func TestResolveBatch(t *testing.T) {
 	t.Parallel()

@@ -80,8 +80,8 @@ type Config struct {
 	// Upgrade accepts the WebSockets of Handler with a library of your choice: see docs/sockets.md. Nil: with coder/websocket.
 	Upgrade Upgrade
 
-	// Origins are the hosts, beside the server's own, whose pages may open a socket, such as "app.example.com" or
-	// "*.example.com".
+	// Origins are the hosts, beside the server's own, whose pages may open a socket, such as "app.example.com",
+	// "*.example.com", "localhost:3000" or "https://app.example.com", with nothing behind the host; "*" allows all.
 	Origins []string
 
 	// TrustedProxies are the networks of proxies in front of the handler. A request that comes from one of them has its

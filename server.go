@@ -72,6 +72,9 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("notifyql: %w", err)
 	}
+	if err := checkOrigins(c.Origins); err != nil {
+		return nil, fmt.Errorf("notifyql: %w", err)
+	}
 	features, err := c.applyFeatures()
 	if err != nil {
 		return nil, fmt.Errorf("notifyql: %w", err)

@@ -41,6 +41,9 @@ func (s *settings) authenticate(log *slog.Logger) (notifyql.Auth, error) {
 	case "jwt":
 		return s.jwt()
 	case "hook":
+		if a.hook.URL == "" {
+			return nil, errors.New("NOTIFYQL_AUTH is hook, and NOTIFYQL_HOOK_URL does not say whom to ask")
+		}
 		return notifyql.Hook(a.hook)
 	case "trust":
 		log.Warn("auth is trust: whoever reaches this server may name any tenant and read its rows; for trying out, or behind a backend that checks")
@@ -65,6 +68,15 @@ func (s *settings) jwt() (notifyql.Auth, error) {
 	}
 	if o.Cookie != "" && slices.Contains(s.origins, "*") {
 		return nil, errors.New("NOTIFYQL_JWT_COOKIE with NOTIFYQL_ORIGINS=* would let every page use its visitors' cookies; name the origins")
+	}
+	ways := 0
+	for _, way := range []string{a.secret, a.publicKeys, o.JWKS} {
+		if way != "" {
+			ways++
+		}
+	}
+	if ways != 1 {
+		return nil, errors.New("NOTIFYQL_AUTH is jwt, which needs one of NOTIFYQL_JWT_SECRET, NOTIFYQL_JWT_PUBLIC_KEYS and NOTIFYQL_JWT_JWKS_URL, and one only")
 	}
 	return notifyql.JWT(o)
 }

@@ -45,7 +45,7 @@ func TestWaysToKnowClients(t *testing.T) {
 		"a hook":              {map[string]string{"NOTIFYQL_AUTH": "hook", "NOTIFYQL_HOOK_URL": "https://u:hunter2@a/who"}, ""},
 		"a cookie":            {map[string]string{"NOTIFYQL_AUTH": "jwt", "NOTIFYQL_JWT_SECRET": planted, "NOTIFYQL_JWT_COOKIE": "s", "NOTIFYQL_ORIGINS": "a.example"}, ""},
 		"nothing":             {nil, ""},
-		"no key":              {map[string]string{"NOTIFYQL_AUTH": "jwt"}, "secret, public keys and JWKS"},
+		"no key":              {map[string]string{"NOTIFYQL_AUTH": "jwt"}, "NOTIFYQL_JWT_PUBLIC_KEYS and NOTIFYQL_JWT_JWKS_URL"},
 		"two keys":            {map[string]string{"NOTIFYQL_AUTH": "jwt", "NOTIFYQL_JWT_SECRET": planted, "NOTIFYQL_JWT_PUBLIC_KEYS": keys}, "one only"},
 		"a short secret":      {map[string]string{"NOTIFYQL_AUTH": "jwt", "NOTIFYQL_JWT_SECRET": "hunter2"}, "shorter than 32 bytes"},
 		"no such file":        {map[string]string{"NOTIFYQL_AUTH": "jwt", "NOTIFYQL_JWT_PUBLIC_KEYS": keys + "2"}, "NOTIFYQL_JWT_PUBLIC_KEYS"},

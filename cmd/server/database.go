@@ -81,6 +81,9 @@ func (p *program) watch(ctx context.Context, args []string) error {
 	fieldName := fs.String("field", "", "the GraphQL field's name (default: from the table's)")
 	ignoreRLS := fs.Bool("ignore-rls", false, "watch a table with row level security although subscriptions do not apply it")
 	return p.onTable(ctx, fs, args, func(conn *pgx.Conn, table string) error {
+		if *shared && (given(fs, "tenant") || *via != "") {
+			return errors.New("--shared shows every tenant all rows, so that there is nothing for --tenant or --tenant-via to say; leave one of them out")
+		}
 		columns := []string{}
 		for c := range strings.SplitSeq(*exclude, ",") {
 			if c = strings.TrimSpace(c); c != "" {
@@ -96,6 +99,12 @@ func (p *program) watch(ctx context.Context, args []string) error {
 		}
 		return err
 	})
+}
+
+// given says whether a flag was.
+func given(fs *flag.FlagSet, name string) (is bool) {
+	fs.Visit(func(f *flag.Flag) { is = is || f.Name == name })
+	return is
 }
 
 func (p *program) unwatch(ctx context.Context, args []string) error {
@@ -211,7 +220,7 @@ func withConn(ctx context.Context, url string, do func(*pgx.Conn) error) error {
 		if !errors.As(err, &said) {
 			return err
 		}
-		if said.Code == "3F000" || said.Code == "42P01" && strings.Contains(said.Message, "notifyql") {
+		if said.Code == "3F000" || (said.Code == "42P01" || said.Code == "42883") && strings.Contains(said.Message, "notifyql") {
 			return errors.New("notifyql is not in this database; run `notifyql migrate up`")
 		}
 		line := said.Message

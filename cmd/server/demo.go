@@ -43,7 +43,7 @@ func (p *program) demo(ctx context.Context, args []string) (err error) {
 	}
 	ln, err := net.Listen("tcp", s.addr)
 	if err != nil {
-		return fmt.Errorf("can't serve on %s: %w; stop what uses it, or give another with --addr", s.addr, err)
+		return cannotServe(s.addr, "--addr", err)
 	}
 	defer ln.Close() //nolint:errcheck // the server has closed it
 	fmt.Fprintln(p.stdout, "starting a private Postgres …")

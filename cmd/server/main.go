@@ -119,9 +119,20 @@ func (p *program) parse(fs *flag.FlagSet, args []string, n int) ([]string, error
 		rest, args = append(rest, fs.Arg(0)), fs.Args()[1:]
 	}
 	if len(rest) != n && n != anyNumber {
-		return nil, p.misused(fs, fmt.Sprintf("%d arguments, want %d", len(rest), n))
+		return nil, p.misused(fs, arguments(rest, n))
 	}
 	return rest, nil
+}
+
+// arguments says that there are n too few or too many.
+func arguments(got []string, n int) string {
+	switch {
+	case len(got) > n:
+		return fmt.Sprintf("%q is more than it takes", got[n])
+	case n == 1:
+		return "it takes an argument"
+	}
+	return fmt.Sprintf("it takes %d arguments", n)
 }
 
 func (p *program) misused(fs *flag.FlagSet, why string) error {

@@ -35,6 +35,7 @@ func TestTheTableOfSettingsIsInTheDocs(t *testing.T) {
 }
 
 func TestABadCommandLineSaysWhatIsWrong(t *testing.T) {
+	bare := pgtest.Bare(t)
 	for name, c := range map[string]struct {
 		args []string
 		env  map[string]string
@@ -52,7 +53,17 @@ func TestABadCommandLineSaysWhatIsWrong(t *testing.T) {
 		"wrong size":          {[]string{"serve"}, map[string]string{"NOTIFYQL_TAIL_BYTES": "much"}, 1, "NOTIFYQL_TAIL_BYTES is \"much\""},
 		"zero":                {[]string{"serve", "--max-connections", "0"}, nil, 2, "above zero"},
 		"wrong level":         {[]string{"serve", "--log-level", "loud"}, nil, 1, "NOTIFYQL_LOG_LEVEL"},
-		"too many words":      {[]string{"watch", "a", "b"}, nil, 2, "2 arguments, want 1"},
+		"too many words":      {[]string{"watch", "a", "b"}, nil, 2, `"b" is more than it takes`},
+		"too few words":       {[]string{"watch"}, nil, 2, "it takes an argument"},
+		"a word for serve":    {[]string{"serve", "now"}, nil, 2, `"now" is more than it takes`},
+		"shared and tenants":  {[]string{"watch", "t", "--shared", "--tenant", "org_id"}, map[string]string{"DATABASE_URL": bare.URL}, 1, "--shared shows every tenant all rows"},
+		"nothing of notifyql": {[]string{"watch", "pg_class"}, map[string]string{"DATABASE_URL": bare.URL}, 1, "run `notifyql migrate up`"},
+		"nor to unwatch":      {[]string{"unwatch", "pg_class"}, map[string]string{"DATABASE_URL": bare.URL}, 1, "run `notifyql migrate up`"},
+		"neither yes nor no":  {[]string{"serve"}, map[string]string{"NOTIFYQL_MIGRATE": "perhaps"}, 1, "want true or false"},
+		"no port":             {[]string{"serve", "--bus", "memory", "--addr", "here"}, nil, 1, "such as :8000"},
+		"no keys":             {[]string{"serve", "--auth", "jwt"}, nil, 1, "one of NOTIFYQL_JWT_SECRET, NOTIFYQL_JWT_PUBLIC_KEYS and NOTIFYQL_JWT_JWKS_URL"},
+		"no hook":             {[]string{"serve", "--auth", "hook"}, nil, 1, "NOTIFYQL_HOOK_URL does not say"},
+		"an origin's path":    {[]string{"serve", "--bus", "memory", "--origins", "https://app.example.com/"}, nil, 1, "want a host such as app.example.com"},
 		"migrate sideways":    {[]string{"migrate", "sideways"}, map[string]string{"DATABASE_URL": "postgres://x"}, 2, "none of up, down, version, sql"},
 		"no such flag":        {[]string{"serve", "--port", "1"}, nil, 2, "-port"},
 		"nobody there":        {[]string{"watch", "t"}, map[string]string{"DATABASE_URL": "postgres://127.0.0.1:1/x"}, 1, "is Postgres running there"},

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -53,7 +54,7 @@ func (p *program) serve(ctx context.Context, args []string) error {
 	}
 	ln, err := net.Listen("tcp", s.addr)
 	if err != nil {
-		return fmt.Errorf("can't serve on %s: %w; stop what uses it, or set NOTIFYQL_ADDR", s.addr, err)
+		return cannotServe(s.addr, "NOTIFYQL_ADDR", err)
 	}
 	faces := []*face{{listener: ln, handler: routes(srv, s.adminAddr == ""), encryption: encryption}}
 	if s.adminAddr != "" {
@@ -159,4 +160,12 @@ func routes(srv *notifyql.Server, operators bool) http.Handler {
 	r.Mount("/graphql", srv.Handler())
 	r.Get("/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/graphql", http.StatusFound) })
 	return r
+}
+
+// cannotServe says why there is nobody at an address, which a setting names.
+func cannotServe(addr, setting string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("can't serve on %s: %w; stop what uses it, or set %s to another", addr, err, setting)
+	}
+	return fmt.Errorf("can't serve on %s: %w; set %s to an address of this machine, such as :8000 or 127.0.0.1:8000", addr, err, setting)
 }

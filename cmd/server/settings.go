@@ -40,7 +40,7 @@ type setting struct {
 func (s *settings) list() []setting {
 	text := func(p *string) flag.Value { return &value[string]{p, func(s string) (string, error) { return s, nil }} }
 	list := func(p *[]string) flag.Value { return &value[[]string]{p, words} }
-	yes := func(p *bool) flag.Value { return &boolean{value[bool]{p, strconv.ParseBool}} }
+	yes := func(p *bool) flag.Value { return &boolean{value[bool]{p, parseBool}} }
 	count := func(p *int) flag.Value { return &value[int]{p, positive(strconv.Atoi)} }
 	size := func(p *int64) flag.Value { return &value[int64]{p, positive(parseBytes)} }
 	span := func(p *time.Duration) flag.Value { return &value[time.Duration]{p, positive(time.ParseDuration)} }

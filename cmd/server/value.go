@@ -34,6 +34,14 @@ type boolean struct{ value[bool] }
 
 func (b *boolean) IsBoolFlag() bool { return true }
 
+func parseBool(s string) (bool, error) {
+	x, err := strconv.ParseBool(s)
+	if err != nil {
+		return false, errors.New("want true or false")
+	}
+	return x, nil
+}
+
 func positive[T ~int | ~int64](parse func(string) (T, error)) func(string) (T, error) {
 	return func(s string) (T, error) {
 		x, err := parse(s)

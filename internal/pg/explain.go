@@ -90,7 +90,7 @@ func explainServer(e *pgconn.PgError, config *pgx.ConnConfig, where string) stri
 	case "22023", "22P02": // what was asked for, not the database
 		return e.Message
 	case "28000", "28P01":
-		return fmt.Sprintf("%s does not let user %q in: %s: check the user and password of DATABASE_URL", where, config.User, e.Message)
+		return fmt.Sprintf("%s does not let user %q in: %s: check the user and password of DATABASE_URL, and of NOTIFYQL_POOL_URL if that is set", where, config.User, e.Message)
 	case "3D000":
 		return fmt.Sprintf("%s: the database does not exist: create it, or correct DATABASE_URL", where)
 	case "3F000", "42P01", "42703", "42883": // schema, table, column, function

@@ -2,6 +2,9 @@ package notifyql_test
 
 import (
 	"testing"
+
+	"github.com/notifyql/notifyql/bus/bustest"
+	"github.com/notifyql/notifyql/internal/localpg/pgtest"
 )
 
 // A schema that was made anew has another key for records. A server that goes by the old one, as leader or as follower, finds out.
@@ -50,4 +53,28 @@ func TestAFollowersTroublesEnd(t *testing.T) {
 		h := n.Health()
 		return len(h.Problems) == 0 && h.Listening && h.Relayed
 	})
+}
+
+// A copy of a database has its key and, in the same cluster, its era. Where its servers share the stream as well, by mistake, nobody is told of
+// what is in the other one.
+func TestRelayOfACopy(t *testing.T) {
+	t.Parallel()
+	first := &relayed{db: pgtest.New(t), broker: bustest.NewMemory()}
+	second := &relayed{db: pgtest.New(t), broker: first.broker}
+	const rows, last = 4, 20
+	judges := map[*relayed][]*judge{}
+	for _, r := range []*relayed{first, second} {
+		r.db.Exec(t, `create table items (id int primary key, tenant_id text, ver int); select notifyql.watch('items');
+			update notifyql.secret set channel = 'notifyql_copied'; select notifyql.enter(); update notifyql.life set bits = 1`)
+		for _, name := range []string{"one", "two"} {
+			judges[r] = append(judges[r], r.judge(t, r.add(t), name, rows, last))
+		}
+	}
+	for _, r := range []*relayed{first, second} { // one behind the other: what is the other's would be there already
+		r.follow(t)
+		r.write(t, 1, rows, last, nil)
+		for _, j := range judges[r] {
+			<-j.done
+		}
+	}
 }

@@ -71,12 +71,17 @@ func (s *Source) Key(ctx context.Context) ([]byte, error) {
 	return readKey(ctx, s.pool)
 }
 
+// recordKey tells a database from its copies, which have the same secret, and in one cluster the same era.
+const recordKey = `
+	select pg_catalog.concat(s.channel, '/', d.oid)
+	from notifyql.secret s, pg_catalog.pg_database d where d.datname = pg_catalog.current_database()`
+
 func readKey(ctx context.Context, on interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 },
 ) ([]byte, error) {
 	var key string
-	if err := on.QueryRow(ctx, "select channel from notifyql.secret").Scan(&key); err != nil {
+	if err := on.QueryRow(ctx, recordKey).Scan(&key); err != nil {
 		return nil, fmt.Errorf("reading the key of the records: %w", err)
 	}
 	return []byte(key), nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -205,6 +206,18 @@ func explain(err error, url string) error {
 	return err
 }
 
+// watchersOf says, behind what Postgres does, who may watch tables.
+func watchersOf(ctx context.Context, conn *pgx.Conn) string {
+	var grant string
+	err := conn.QueryRow(ctx, `
+		select pg_catalog.format('grant %I to %I', pg_catalog.regexp_replace(pg_catalog.pg_get_userbyid(nspowner)::text, 'owner$', 'watch'), current_user)
+		from pg_catalog.pg_namespace where nspname = 'notifyql'`).Scan(&grant)
+	if err != nil {
+		return ""
+	}
+	return "; let who migrated the database run: " + grant
+}
+
 // withConn runs do over a connection, and puts what Postgres says of a failure into one line.
 func withConn(ctx context.Context, url string, do func(*pgx.Conn) error) error {
 	if url == "" {
@@ -224,6 +237,9 @@ func withConn(ctx context.Context, url string, do func(*pgx.Conn) error) error {
 			return errors.New("notifyql is not in this database; run `notifyql migrate up`")
 		}
 		line := said.Message
+		if said.Code == pgerrcode.InsufficientPrivilege && strings.HasSuffix(line, "schema notifyql") {
+			line += watchersOf(ctx, conn)
+		}
 		for _, more := range []string{said.Detail, said.Hint} {
 			if more != "" {
 				line += "; " + more

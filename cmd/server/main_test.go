@@ -96,6 +96,27 @@ func TestABadCommandLineSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// Who may not watch is told what to ask for, and with that may.
+func TestWhoMayNotWatchIsToldWhatToAskFor(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	login := db.Role(t, "")
+	db.Exec(t, `create table orders (id int primary key, tenant_id text); alter table orders owner to `+login)
+	watch := func() (int, string) {
+		p, _, errs := world(map[string]string{"DATABASE_URL": db.URLAs(login)})
+		return p.main(t.Context(), []string{"watch", "orders"}), errs.String()
+	}
+	code, said := watch()
+	_, grant, found := strings.Cut(said, "run: ")
+	if code != 1 || !found {
+		t.Fatalf("%d: %s", code, said)
+	}
+	db.Exec(t, grant)
+	if code, said := watch(); code != 0 {
+		t.Errorf("%d: %s", code, said)
+	}
+}
+
 // last is what is said beside the log.
 func last(said string) string {
 	var rest strings.Builder

@@ -65,6 +65,9 @@ func (p *program) tail(ctx context.Context, args []string) error {
 				return fmt.Errorf("--variables is not a JSON object: %w", err)
 			}
 		}
+		if len(tenants) == 0 {
+			fmt.Fprintln(p.stderr, "no --tenant is given: only rows of tables that are watched as shared come")
+		}
 		return follow(ctx, srv, r, func(result []byte) error {
 			_, err := fmt.Fprintf(p.stdout, "%s\n", result)
 			return err

@@ -70,7 +70,7 @@ func (s *Server) allowed(ctx context.Context, schema *gql.Schema, plan *gql.Plan
 	})
 	var told *RequestError
 	switch {
-	case errors.As(err, &told):
+	case errors.As(err, &told) && told.tells():
 		return nil, told.Errors
 	case err != nil:
 		s.log.Log(ctx, refusal(err), "a subscription was refused by OnSubscribe", "connection", c.ID, "field", plan.Field(), "error", err)

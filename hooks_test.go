@@ -226,3 +226,25 @@ func TestHooksElsewhere(t *testing.T) {
 		t.Errorf("in process: %v", err)
 	}
 }
+
+// An OnSubscribe whose refusal has nothing to tell, as one that is a nil pointer, refuses all the same.
+func TestRefusalsThatTellNothing(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, `create table items (id int primary key, tenant_id text); select notifyql.watch('items')`)
+	var refusal error
+	srv := run(t, notifyql.Config{DatabaseURL: db.URL, OnSubscribe: func(context.Context, *notifyql.Subscription) (map[string]any, error) { return nil, refusal }})
+	for _, refusal = range []error{
+		(*notifyql.RequestError)(nil), &notifyql.RequestError{}, &notifyql.RequestError{Errors: json.RawMessage(`[]`)},
+		&notifyql.RequestError{Errors: json.RawMessage(`[{"message":`)}, &notifyql.RequestError{Errors: json.RawMessage(`{"message":"no"}`)},
+		fmt.Errorf("wrapped: %w", &notifyql.RequestError{}),
+	} {
+		stream, err := srv.Subscribe(t.Context(), notifyql.Request{Query: `subscription { itemsChanged { kind } }`, Identity: notifyql.Identity{Tenants: []string{"a"}}})
+		if err == nil {
+			stream.Close() //nolint:errcheck // it should not be there
+		}
+		if err == nil || !strings.Contains(err.Error(), "the subscription is not allowed") {
+			t.Errorf("%#v: %v", refusal, err)
+		}
+	}
+}

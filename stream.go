@@ -24,7 +24,16 @@ type RequestError struct {
 	Errors json.RawMessage // a JSON array of GraphQL errors, with message, locations, path and extensions.code
 }
 
+// tells reports whether there is what a client can be told: one that the program's own code made may be nil, empty or no JSON.
+func (e *RequestError) tells() bool {
+	var list []struct{ Message string }
+	return e != nil && json.Unmarshal(e.Errors, &list) == nil && len(list) > 0
+}
+
 func (e *RequestError) Error() string {
+	if e == nil {
+		return "notifyql: <nil>"
+	}
 	var list []struct{ Message string }
 	if json.Unmarshal(e.Errors, &list) != nil || len(list) == 0 {
 		return "notifyql: " + string(e.Errors)

@@ -23,7 +23,8 @@ import (
 	"github.com/notifyql/notifyql/internal/ws"
 )
 
-// Server takes changes from its bus to its subscribers. Make it with New, start it with Run.
+// Server takes changes from its bus to its subscribers. Make it with New, start it with Run. Its methods may be called from any
+// goroutine.
 type Server struct {
 	cfg      Config
 	log      *slog.Logger

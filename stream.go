@@ -44,7 +44,8 @@ func (e *RequestError) Error() string {
 	return "notifyql: " + list[0].Message
 }
 
-// Stream is a running subscription in process.
+// Stream is a running subscription in process. Its methods may be called from any goroutine; of several that call Next, each gets
+// results of its own.
 type Stream struct {
 	inner ws.Stream
 	wake  chan struct{}

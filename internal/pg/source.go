@@ -2,6 +2,7 @@ package pg
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -83,11 +84,16 @@ type Source struct {
 	publishers chan struct{} // one for each event that is being published
 }
 
+var errNowhere = errors.New("it is not said where Postgres is: neither DatabaseURL nor Pool is set; only the bus in memory needs none")
+
 // New checks the configuration and prepares a source. It does not connect: a database that is down is waited for by Run.
 func New(cfg Config) (*Source, error) {
 	spare := int32(2) // for sweeps and heartbeats
 	if cfg.Relayed {
 		spare = 4 // a leader has them twice
+	}
+	if cfg.Pool == nil && cfg.DatabaseURL == "" {
+		return nil, errNowhere
 	}
 	if cfg.Pool != nil {
 		cfg.PoolSize = cfg.Pool.Config().MaxConns

@@ -19,3 +19,14 @@ func TestOriginsThatNoPageHas(t *testing.T) {
 		}
 	}
 }
+
+// Whoever forgets to say where the database is hears it from New, not from what answers at a default address.
+func TestADatabaseMustBeNamed(t *testing.T) {
+	_, err := notifyql.New(notifyql.Config{})
+	if err == nil || !strings.Contains(err.Error(), "neither DatabaseURL nor Pool is set") {
+		t.Error(err)
+	}
+	if _, err := notifyql.ReadSchema(t.Context(), notifyql.Config{}); err == nil || !strings.Contains(err.Error(), "neither DatabaseURL nor Pool is set") {
+		t.Error(err)
+	}
+}

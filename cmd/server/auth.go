@@ -44,7 +44,11 @@ func (s *settings) authenticate(log *slog.Logger) (notifyql.Auth, error) {
 		if a.hook.URL == "" {
 			return nil, errors.New("NOTIFYQL_AUTH is hook, and NOTIFYQL_HOOK_URL does not say whom to ask")
 		}
-		return notifyql.Hook(a.hook)
+		auth, err := notifyql.Hook(a.hook)
+		if err != nil {
+			return nil, fmt.Errorf("NOTIFYQL_HOOK_URL and what belongs to it: %w", err)
+		}
+		return auth, nil
 	case "trust":
 		log.Warn("auth is trust: whoever reaches this server may name any tenant and read its rows; for trying out, or behind a backend that checks")
 		return notifyql.Trust(), nil
@@ -78,7 +82,11 @@ func (s *settings) jwt() (notifyql.Auth, error) {
 	if ways != 1 {
 		return nil, errors.New("NOTIFYQL_AUTH is jwt, which needs one of NOTIFYQL_JWT_SECRET, NOTIFYQL_JWT_PUBLIC_KEYS and NOTIFYQL_JWT_JWKS_URL, and one only")
 	}
-	return notifyql.JWT(o)
+	auth, err := notifyql.JWT(o)
+	if err != nil {
+		return nil, fmt.Errorf("the settings NOTIFYQL_JWT_…: %w", err)
+	}
+	return auth, nil
 }
 
 // words are separated by commas.

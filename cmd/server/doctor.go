@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -21,6 +22,9 @@ func (p *program) doctor(ctx context.Context, args []string) error {
 	asJSON := fs.Bool("json", false, "print the findings as JSON")
 	if _, err := p.parse(fs, args, 0); err != nil {
 		return err
+	}
+	if s.databaseURL == "" && s.bus == "memory" {
+		return errors.New("NOTIFYQL_BUS is memory: there is neither a database nor a broker to look at")
 	}
 	if s.databaseURL == "" {
 		return errNoDatabase

@@ -46,7 +46,7 @@ func (s *settings) authenticate(log *slog.Logger) (notifyql.Auth, error) {
 		}
 		auth, err := notifyql.Hook(a.hook)
 		if err != nil {
-			return nil, fmt.Errorf("NOTIFYQL_HOOK_URL and what belongs to it: %w", err)
+			return nil, fmt.Errorf("NOTIFYQL_HOOK_URL and what belongs to it: %s", without(err))
 		}
 		return auth, nil
 	case "trust":
@@ -84,10 +84,13 @@ func (s *settings) jwt() (notifyql.Auth, error) {
 	}
 	auth, err := notifyql.JWT(o)
 	if err != nil {
-		return nil, fmt.Errorf("the settings NOTIFYQL_JWT_…: %w", err)
+		return nil, fmt.Errorf("the settings NOTIFYQL_JWT_…: %s", without(err))
 	}
 	return auth, nil
 }
+
+// without is an error of the package's, without its name in front.
+func without(err error) string { return strings.TrimPrefix(err.Error(), "notifyql: ") }
 
 // words are separated by commas.
 func words(s string) ([]string, error) {

@@ -248,6 +248,40 @@ func TestFieldsOfEntities(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	b.want(t, `public.orders a {"quantity":7,"note":null}; public.orders a {"quantity":8,"note":null}`)
+	got = string(s.Execute(context.Background(), Request{
+		Query: `{ _entities(representations: [{__typename: "Orders", id: 7}]) { ... on Orders { buyer { name } b: buyer(short: true) { name } } } }`,
+	}, tenantA))
+	if want := `{"data":{"_entities":[{"buyer":{"name":"buyer 7"},"b":{"name":"b"}}]}}`; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// Rows with equal data share an answer if they are one tenant's, and no other: the resolver is told whose they are.
+func TestFieldsOfRowsOfSeveralTenants(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	whose := Field{SDL: `extend type Orders { whose: String }`, Needs: []string{"note"}, ResolveBatch: func(_ context.Context, es []*Event) ([]any, error) {
+		out := make([]any, len(es))
+		for i, e := range es {
+			out[i] = fmt.Sprintf("%s %t", e.Tenant, e.Shared)
+		}
+		asked += len(es)
+		return out, nil
+	}}
+	both := &auth.Identity{Tenants: []string{"a", "b"}}
+	p := plan(t, build(t, whose), `subscription { ordersBatch { changes { new { whose } } } }`, "", both)
+	var ms []subs.Matched
+	for _, tenant := range []string{"a", "b", "", "a", "b", ""} {
+		m := order(t, p, "", "1")
+		m.Change.Tenant, m.Change.Shared = tenant, tenant == ""
+		ms = append(ms, m)
+	}
+	got := string(p.EncodeBatch(context.Background(), ms, true))
+	row := func(whose string) string { return `{"new":{"whose":"` + whose + `"}}` }
+	all := row("a false") + "," + row("b false") + "," + row(" true")
+	if want := `{"data":{"ordersBatch":{"changes":[` + all + "," + all + `]}}}`; got != want || asked != 3 {
+		t.Errorf("asked %d times, got\n%s, not\n%s", asked, got, want)
+	}
 }
 
 // What is wrong with a field is said with its line and column.

@@ -237,6 +237,9 @@ func withConn(ctx context.Context, url string, do func(*pgx.Conn) error) error {
 			return errors.New("notifyql is not in this database; run `notifyql migrate up`")
 		}
 		line := said.Message
+		if said.Code == pgerrcode.ReadOnlySQLTransaction {
+			line += "; use the primary if this is a standby, and else see to default_transaction_read_only"
+		}
 		if said.Code == pgerrcode.InsufficientPrivilege && strings.HasSuffix(line, "schema notifyql") {
 			line += watchersOf(ctx, conn)
 		}

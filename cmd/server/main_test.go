@@ -120,6 +120,19 @@ func TestWhoMayNotWatchIsToldWhatToAskFor(t *testing.T) {
 	}
 }
 
+// A login for which the database is read-only is told so, and what makes it so.
+func TestADatabaseThatIsReadOnly(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, `create table orders (id int primary key, tenant_id text)`)
+	for url, args := range map[string][]string{db.URL: {"watch", "orders"}, pgtest.Bare(t).URL: {"migrate", "up"}} {
+		p, _, errs := world(map[string]string{"DATABASE_URL": url + "&default_transaction_read_only=on"})
+		if code := p.main(t.Context(), args); code != 1 || !strings.Contains(errs.String(), "see to default_transaction_read_only") {
+			t.Errorf("%s: %d: %s", args, code, errs)
+		}
+	}
+}
+
 // last is what is said beside the log.
 func last(said string) string {
 	var rest strings.Builder

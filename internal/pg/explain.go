@@ -100,7 +100,7 @@ func explainServer(e *pgconn.PgError, config *pgx.ConnConfig, where string) stri
 	case "42501":
 		return fmt.Sprintf("%s: user %q may not do this (%s): make it a member of the role notifyql_…_server, which migrate up has created", where, config.User, e.Message)
 	case "53300":
-		return fmt.Sprintf("%s has no connection left for us: raise max_connections, or end what holds them", where)
+		return fmt.Sprintf("%s has no connection left for us (%s): raise that limit, or end what holds them", where, e.Message)
 	case "57P01", "57P02", "57P03":
 		return fmt.Sprintf("%s is going down or starting: %s", where, e.Message)
 	case "08P01":

@@ -88,6 +88,8 @@ func describe(what string, err error) error {
 	case pgerrcode.InsufficientPrivilege:
 		return fmt.Errorf("%s: %w: %s: use a login that owns the database and has CREATEROLE (once installed: the one that "+
 			"installed it), or let an administrator run the output of `notifyql migrate sql`", what, ErrPrivilege, pgErr.Message)
+	case pgerrcode.ReadOnlySQLTransaction:
+		return fmt.Errorf("%s: the database is a standby, or read-only for this login (%s): use the primary; else see to default_transaction_read_only", what, pgErr.Message)
 	case pgerrcode.LockNotAvailable, pgerrcode.DeadlockDetected:
 		return fmt.Errorf("%s: a long transaction holds a lock it needs (%s): try again when that has ended", what, pgErr.Message)
 	}

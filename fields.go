@@ -68,7 +68,7 @@ type FieldEvent struct {
 	Shared   bool
 	At       time.Time       // of an event
 	Data     json.RawMessage // of an event; of a row, an object of the columns in Needs by their names, as row_to_json writes them
-	Identity *Identity       // whom the value is for, without ExpiresAt; nil with SameForAll
+	Identity *Identity       // whom the value is for, as it was when the subscription began, without ExpiresAt; nil with SameForAll
 }
 
 // ErrSkip is what a Field's resolver returns for an event that its subscriber is not to see: nothing is sent.

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/notifyql/notifyql/internal/linger"
 )
 
 const (
@@ -15,6 +17,8 @@ const (
 	keepHeld = 4 << 10
 	// maxLinger bounds what is read of a peer that is closed: it may well be in the middle of a message.
 	maxLinger = 2 << 20
+	// floodHold is how long a peer that sends more may take to see that it is closed.
+	floodHold = time.Second
 	// defaultLinger is how long a peer may take to close.
 	defaultLinger = 5 * time.Second
 )
@@ -151,7 +155,9 @@ func (c *Conn) Close() error {
 		c.mu.Unlock()
 		half, ok := c.Conn.(interface{ CloseWrite() error })
 		if taken && ok && half.CloseWrite() == nil {
-			_, _ = io.CopyN(io.Discard, c.Conn, maxLinger)
+			if n, _ := io.CopyN(io.Discard, c.Conn, maxLinger); n == maxLinger { // it has yet to see that it is closed
+				linger.Hold(c.Conn, floodHold)
+			}
 		}
 		c.cut()
 	})

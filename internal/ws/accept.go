@@ -305,10 +305,14 @@ func (s *coderSocket) close(code int, reason string, wait time.Duration, bytes i
 	return s.ws.Close(websocket.StatusCode(code), truncate(reason, maxReason))
 }
 
-// pinged says whether to answer a ping: a peer that does not read gets no pongs, and one that floods us waits.
+// pinged says whether to answer a ping: a peer that does not read gets no pongs, and one that floods us waits. Nothing follows a close
+// frame; to try would end the wait for the peer's.
 func (s *coderSocket) pinged(ctx context.Context, _ []byte) bool {
+	if s.conn.in.closing.Load() {
+		return false
+	}
 	s.pings.wait(ctx)
-	return s.conn.backlog() < pongBacklog
+	return s.conn.backlog() < pongBacklog && !s.conn.in.closing.Load()
 }
 
 // appendAll reads r to its end into b.

@@ -84,7 +84,9 @@ func (e *endless) Read(p []byte) (int, error) {
 // Of a peer that goes on sending when it is told that it is closed no more is read than one who is innocent may have sent.
 func TestAFloodAfterTheEnd(t *testing.T) {
 	t.Parallel()
-	from := &endless{}
+	one, other := net.Pipe()
+	defer other.Close()
+	from := &endless{Conn: one}
 	w := newWire(from, nil)
 	w.in.left.Store(refusedBytes)
 	w.in.closing.Store(true)

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/notifyql/notifyql/internal/linger"
 )
 
 // A goroutine that waits inside coder/websocket for the next message has a stack of 8 KB, most of what an idle connection
@@ -30,6 +33,8 @@ const (
 	// closingBytes are read of one that may be sending one of the largest messages, by no fault of its own.
 	closingBytes = 2 << 20
 	closingRead  = 16 << 10 // at once
+	// floodHold is how long a peer that sends more may take to see that it is closed.
+	floodHold = time.Second
 )
 
 // inbound is the reading side of a wire. Its lock is held while somebody waits for the network: the reader in await, and
@@ -77,6 +82,7 @@ func (w *wire) read(p []byte) (int, error) {
 	}
 	w.heard.Add(1)
 	if w.in.closing.Load() && w.in.left.Add(-int64(n)) < 0 {
+		linger.Hold(w.Conn, floodHold) // it has yet to see the close frame
 		return 0, errFlood
 	}
 	return n, err

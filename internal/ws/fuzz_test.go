@@ -202,6 +202,8 @@ type script struct {
 	written bytes.Buffer
 }
 
+func (c *script) SetReadDeadline(time.Time) error { return nil }
+
 func (c *script) Read(p []byte) (int, error) {
 	if c.closed {
 		return 0, net.ErrClosed

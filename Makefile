@@ -33,10 +33,11 @@ demo: ## a private Postgres, a shop that writes orders, and the server: open the
 build: ## the binary, bin/notifyql
 	CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -o bin/notifyql ./cmd/server
 
+# One package more at once than there are processors: many tests wait.
 test: ## install what is missing, lint, and run all tests with the race detector
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory lint
-	go test $$(command -v "$$(go env CC)" >/dev/null && echo -race) -timeout 15m -run '$(RUN)' $(PACKAGES)
+	go test -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) $$(command -v "$$(go env CC)" >/dev/null && echo -race) -timeout 15m -run '$(RUN)' $(PACKAGES)
 
 lint: ## gofumpt, go vet, staticcheck
 	@unformatted=$$(find . -name '*.go' -not -path './.cache/*' -not -path '*/node_modules/*' | xargs go tool gofumpt -l) && \

@@ -2,6 +2,7 @@ package nemesis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -202,7 +203,11 @@ func (w *world) killBackend(ctx context.Context) (time.Time, error) {
 		name).Scan(&pid); err != nil {
 		return time.Time{}, err
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	err = syscall.Kill(pid, syscall.SIGKILL)
+	if errors.Is(err, syscall.ESRCH) { // it has just ended by itself; the one asked has not
+		err = syscall.Kill(int(conn.PgConn().PID()), syscall.SIGKILL)
+	}
+	if err != nil {
 		return time.Time{}, err
 	}
 	// Its own connection ends when the postmaster has noticed.

@@ -106,7 +106,7 @@ func publicHome(t *testing.T) string {
 	}
 	for _, err := range []error{
 		os.Chmod(dir, 0o755),
-		os.WriteFile(filepath.Join(dir, "owner"), program, 0o755),
+		writeProgram(filepath.Join(dir, "owner"), program),
 		os.WriteFile(filepath.Join(dir, "go.mod"), nil, 0o644),
 		os.Mkdir(filepath.Join(dir, ".cache"), 0o755),
 		place(),
@@ -224,4 +224,12 @@ func TestGuardSparesStrangers(t *testing.T) {
 	if err := stranger.Wait(); err != nil && strings.Contains(err.Error(), "signal") {
 		t.Errorf("the stranger: %v", err)
 	}
+}
+
+// writeProgram writes a file that is to be run. A process that another test starts meanwhile would have it open for a moment, and nobody can
+// run what is open for writing.
+func writeProgram(path string, program []byte) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, program, 0o755)
 }

@@ -268,6 +268,8 @@ func (s *stack) healthy(name string, svc service) {
 		test[0] = s.binary
 	}
 	deadline := time.Now().Add(time.Duration(svc.HealthCheck.Retries)*duration(s.t, name, svc.HealthCheck.Interval) + time.Minute)
+	tick := time.NewTicker(50 * time.Millisecond) // a health check is asked again and again, here more often than there
+	defer tick.Stop()
 	for {
 		err := s.command(s.t.Context(), name, test).Run()
 		if err == nil {
@@ -276,7 +278,7 @@ func (s *stack) healthy(name string, svc service) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%s is not healthy: %v: %v\n%s", name, test, err, s.log.String())
 		}
-		time.Sleep(50 * time.Millisecond)
+		<-tick.C
 	}
 }
 

@@ -193,17 +193,18 @@ func counting(t *testing.T, db *pgtest.DB) (stop func() int) {
 	ended, over := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(over)
+		rate := time.NewTicker(time.Millisecond) // others use this machine
+		defer rate.Stop()
 		for n := 0; ; n++ {
 			select {
 			case <-ended:
 				return
-			default:
+			case <-rate.C:
 			}
 			if _, err := db.Pool(t).Exec(t.Context(), `update counters set version = version + 1 where id = 1 + $1::int % 12`, n); err != nil {
 				t.Error(err)
 				return
 			}
-			time.Sleep(time.Millisecond) // the rate, not a wait: others use this machine
 		}
 	}()
 	var once sync.Once

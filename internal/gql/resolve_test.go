@@ -175,7 +175,7 @@ func TestManySlowCallsEnd(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			const limit = 5 * time.Second
 			s := build(t, Field{SDL: `extend type Orders { n: Int }`, Needs: []string{"quantity"}, Resolve: func(context.Context, *Event) (any, error) {
-				time.Sleep(limit - time.Second)
+				<-time.After(limit - time.Second)
 				return 1, nil
 			}})
 			p := plan(t, s, `subscription { ordersBatch { changes { new { n } } } }`, "", tenantA)

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/notifyql/notifyql/internal/clientframe"
 )
 
 // The first byte of a frame is one of the kinds, with fin for the last of a message.
@@ -79,30 +81,7 @@ func (p *peer) write(b []byte) {
 // send sends a frame.
 func (p *peer) send(first byte, payload string) {
 	p.s.Helper()
-	p.write(frame(first, payload))
-}
-
-// frame is a frame as clients send it, with a mask.
-func frame(first byte, payload string) []byte {
-	b := []byte{first}
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, 0x80|byte(n))
-	case n < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
-	}
-	mask := [4]byte{1, 2, 3, 4}
-	b = append(b, mask[:]...)
-	for i := range len(payload) {
-		b = append(b, payload[i]^mask[i%4])
-	}
-	return b
-}
-
-func closing(code int, reason string) string {
-	return string(binary.BigEndian.AppendUint16(nil, uint16(code))) + reason
+	p.write(clientframe.Masked(first, payload))
 }
 
 // next returns the next frame, which comes whole.
@@ -183,7 +162,7 @@ func (p *peer) wantClose(code int, reason string) {
 		if code != 0 && (got != code || reason != anyReason && payload != reason) {
 			p.s.Fatalf("the peer was closed with %d %q, want %d %q", got, payload, code, reason)
 		}
-		_, _ = p.Write(frame(fin|closeFrame, closing(max(min(code, 4999), 1000), ""))) // nobody need read it
+		_, _ = p.Write(clientframe.Masked(fin|closeFrame, clientframe.Close(max(min(code, 4999), 1000), ""))) // nobody need read it
 		p.wantEnd()
 		return
 	}

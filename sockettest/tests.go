@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/notifyql/notifyql"
+	"github.com/notifyql/notifyql/internal/clientframe"
 )
 
 func testSubprotocol(s *server) {
@@ -48,14 +49,14 @@ func testReadText(s *server) {
 	socket, p := s.connect()
 	for _, n := range []int{1, 0, 125, 126, 4096, 65535, 65536, MaxMessageBytes} {
 		m := strings.Repeat("é", n/2) + strings.Repeat("x", n%2)
-		go p.Write(frame(fin|text, m)) //nolint:errcheck // the read fails
+		go p.Write(clientframe.Masked(fin|text, m)) //nolint:errcheck // the read fails
 		if got := s.read(socket); got != m {
 			s.Errorf("of %d bytes came %d, or others", n, len(got))
 		}
 	}
 	var all []byte
 	for i := range 100 {
-		all = append(all, frame(fin|text, fmt.Sprint(i))...)
+		all = append(all, clientframe.Masked(fin|text, fmt.Sprint(i))...)
 	}
 	p.write(all)
 	for i := range 100 {
@@ -64,7 +65,7 @@ func testReadText(s *server) {
 		}
 	}
 	go func() { // in the smallest pieces
-		for _, b := range frame(fin|text, "byte by byte") {
+		for _, b := range clientframe.Masked(fin|text, "byte by byte") {
 			if _, err := p.Write([]byte{b}); err != nil {
 				return
 			}
@@ -78,13 +79,13 @@ func testReadText(s *server) {
 func testReadFragments(s *server) {
 	socket, p := s.connect()
 	for name, frames := range map[string][][]byte{
-		"three":                {frame(text, "one "), frame(continuation, "two "), frame(fin|continuation, "é")},
-		"cut in a character":   {frame(text, "one two \xc3"), frame(fin|continuation, "\xa9")},
-		"empty ones":           {frame(text, ""), frame(continuation, "one two é"), frame(fin|continuation, "")},
-		"a ping between":       {frame(text, "one "), frame(fin|ping, "hey"), frame(fin|continuation, "two é")},
-		"a pong between":       {frame(text, "one "), frame(fin|pong, ""), frame(fin|continuation, "two é")},
-		"a message behind it":  {frame(text, "one two "), frame(fin|continuation, "é"), frame(fin|text, "next")},
-		"a pong nobody wanted": {frame(fin|pong, "x"), frame(fin|text, "one two é")},
+		"three":                {clientframe.Masked(text, "one "), clientframe.Masked(continuation, "two "), clientframe.Masked(fin|continuation, "é")},
+		"cut in a character":   {clientframe.Masked(text, "one two \xc3"), clientframe.Masked(fin|continuation, "\xa9")},
+		"empty ones":           {clientframe.Masked(text, ""), clientframe.Masked(continuation, "one two é"), clientframe.Masked(fin|continuation, "")},
+		"a ping between":       {clientframe.Masked(text, "one "), clientframe.Masked(fin|ping, "hey"), clientframe.Masked(fin|continuation, "two é")},
+		"a pong between":       {clientframe.Masked(text, "one "), clientframe.Masked(fin|pong, ""), clientframe.Masked(fin|continuation, "two é")},
+		"a message behind it":  {clientframe.Masked(text, "one two "), clientframe.Masked(fin|continuation, "é"), clientframe.Masked(fin|text, "next")},
+		"a pong nobody wanted": {clientframe.Masked(fin|pong, "x"), clientframe.Masked(fin|text, "one two é")},
 	} {
 		var all []byte
 		for _, f := range frames {
@@ -105,7 +106,7 @@ func testReadFragments(s *server) {
 func testReadKeepsTheSlice(s *server) {
 	socket, p := s.connect()
 	first := strings.Repeat("a", 5000)
-	p.write(append(frame(fin|text, first), frame(fin|text, strings.Repeat("b", 5000))...))
+	p.write(append(clientframe.Masked(fin|text, first), clientframe.Masked(fin|text, strings.Repeat("b", 5000))...))
 	var b []byte
 	var err error
 	within(s.T, "Read", func() { b, err = socket.Read(context.Background()) })
@@ -130,9 +131,9 @@ func testReadRefuses(s *server) {
 		send [][]byte
 		code int
 	}{
-		"binary":                {[][]byte{frame(fin|binaryData, "abc")}, 1003},
-		"too long":              {[][]byte{frame(fin|text, half+half)}, 1009},
-		"too long in fragments": {[][]byte{frame(text, half), frame(fin|continuation, half)}, 1009},
+		"binary":                {[][]byte{clientframe.Masked(fin|binaryData, "abc")}, 1003},
+		"too long":              {[][]byte{clientframe.Masked(fin|text, half+half)}, 1009},
+		"too long in fragments": {[][]byte{clientframe.Masked(text, half), clientframe.Masked(fin|continuation, half)}, 1009},
 	} {
 		socket, p := s.connect()
 		go func() {
@@ -155,13 +156,13 @@ func testReadMalformed(s *server) {
 	unmasked := []byte{fin | text, 1, 'a'}
 	for name, b := range map[string][]byte{
 		"no mask":                      unmasked,
-		"a reserved bit":               frame(fin|reserved|text, "a"),
-		"an unknown kind":              frame(fin|0x3, "a"),
-		"a continuation of nothing":    frame(fin|continuation, "a"),
+		"a reserved bit":               clientframe.Masked(fin|reserved|text, "a"),
+		"an unknown kind":              clientframe.Masked(fin|0x3, "a"),
+		"a continuation of nothing":    clientframe.Masked(fin|continuation, "a"),
 		"a negative length":            {fin | text, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4},
-		"a message within another":     append(frame(text, "a"), frame(fin|text, "b")...),
-		"a control frame in fragments": frame(ping, "a"),
-		"a control frame too long":     frame(fin|ping, strings.Repeat("x", 126)),
+		"a message within another":     append(clientframe.Masked(text, "a"), clientframe.Masked(fin|text, "b")...),
+		"a control frame in fragments": clientframe.Masked(ping, "a"),
+		"a control frame too long":     clientframe.Masked(fin|ping, strings.Repeat("x", 126)),
 	} {
 		socket, p := s.connect()
 		p.write(b)

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/notifyql/notifyql"
+	"github.com/notifyql/notifyql/internal/clientframe"
 )
 
 func testClose(s *server) {
@@ -54,11 +55,11 @@ func testCloseTwice(s *server) {
 // not look for the close frame.
 func testCloseWhileThePeerSends(s *server) {
 	socket, p := s.connect()
-	message := frame(fin|text, strings.Repeat("x", MaxMessageBytes))
+	message := clientframe.Masked(fin|text, strings.Repeat("x", MaxMessageBytes))
 	p.write(message[:MaxMessageBytes/2])
 	go socket.Close(1012, "Service restart") //nolint:errcheck // as is looked at
 	first, payload, err := p.next()
-	if err != nil || first != fin|closeFrame || payload != closing(1012, "Service restart") {
+	if err != nil || first != fin|closeFrame || payload != clientframe.Close(1012, "Service restart") {
 		s.Fatalf("the peer got %#x %q %v, want the close frame", first, payload, err)
 	}
 	p.write(message[MaxMessageBytes/2:])
@@ -90,7 +91,7 @@ func testCloseEndsWrite(s *server) {
 	<-begun
 	go func() { // what it sends, and wants to be answered, changes nothing
 		for range 10_000 {
-			if _, err := p.Write(frame(fin|ping, "x")); err != nil {
+			if _, err := p.Write(clientframe.Masked(fin|ping, "x")); err != nil {
 				return
 			}
 		}
@@ -113,7 +114,7 @@ func testCloseEndsWrite(s *server) {
 func testCloseOfASilentPeer(s *server) {
 	var ended []chan error
 	var peers []*peer
-	for _, last := range []string{"", string(frame(fin|text, "a message without its end")[:9])} {
+	for _, last := range []string{"", string(clientframe.Masked(fin|text, "a message without its end")[:9])} {
 		socket, p := s.connect()
 		p.write([]byte(last))
 		reading, closed := make(chan error, 1), make(chan error, 1)
@@ -143,12 +144,12 @@ func testPeerCloses(s *server) {
 		code   int
 		reason string
 	}{
-		{closing(1000, "Normal Closure"), 1000, "Normal Closure"},
-		{closing(1001, ""), 1001, ""},
-		{closing(4999, "é"), 4999, "é"},
+		{clientframe.Close(1000, "Normal Closure"), 1000, "Normal Closure"},
+		{clientframe.Close(1001, ""), 1001, ""},
+		{clientframe.Close(4999, "é"), 4999, "é"},
 	} {
 		socket, p := s.connect()
-		p.write(append(frame(fin|text, "the last"), frame(fin|closeFrame, test.send)...))
+		p.write(append(clientframe.Masked(fin|text, "the last"), clientframe.Masked(fin|closeFrame, test.send)...))
 		if got := s.read(socket); got != "the last" {
 			s.Errorf("got %q", got)
 		}
@@ -170,7 +171,7 @@ func testPeerCloses(s *server) {
 func testPeerVanishes(s *server) {
 	for _, rudely := range []bool{false, true} {
 		for _, last := range []string{
-			"", string(frame(fin|text, "a")[:1]), string(frame(fin|text, "a message without its end")[:9]), string(frame(text, "a")),
+			"", string(clientframe.Masked(fin|text, "a")[:1]), string(clientframe.Masked(fin|text, "a message without its end")[:9]), string(clientframe.Masked(text, "a")),
 		} {
 			socket, p := s.connect()
 			p.write([]byte(last))
@@ -246,7 +247,7 @@ func testAtTheSameTime(s *server) {
 		all.Go(func() {
 			for i := 0; ; i++ {
 				kind := []byte{fin | text, fin | ping, fin | pong}[i%3]
-				if _, err := p.Write(frame(kind, "x")); err != nil {
+				if _, err := p.Write(clientframe.Masked(kind, "x")); err != nil {
 					return
 				}
 			}
@@ -272,7 +273,7 @@ func (p *peer) wantCloseAmong(reason string) {
 			p.s.Fatalf("the connection ended without a close frame: %v", err)
 		}
 		if first == fin|closeFrame {
-			if got := strings.TrimPrefix(payload, closing(1012, "")); got != reason {
+			if got := strings.TrimPrefix(payload, clientframe.Close(1012, "")); got != reason {
 				p.s.Fatalf("closed with %q", payload)
 			}
 			return

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/notifyql/notifyql/internal/clientframe"
 )
 
 // FuzzTransport and its like drive a machine with any lines as messages, and any order of what else happens to it.
@@ -129,15 +131,15 @@ func drive(t *testing.T, subprotocol string, lines, events []byte) {
 // FuzzFrames reads any bytes from the network, whole and in pieces. What is read, what is answered and how it ends does
 // not depend on the pieces, and nothing hangs.
 func FuzzFrames(f *testing.F) {
-	hello := masked(fin|text, "hello")
+	hello := clientframe.Masked(fin|text, "hello")
 	f.Add(hello, uint8(1))
-	f.Add(slices.Concat(hello, masked(fin|ping, "x"), hello[:3]), uint8(2))
-	f.Add(slices.Concat(masked(text, "a"), masked(fin|ping, "x"), masked(fin|continuation, "b"), masked(fin|closeFrame, "\x03\xe8")), uint8(3))
-	f.Add(slices.Concat(masked(fin|text, strings.Repeat("x", 70000)), masked(fin|pong, "")), uint8(7))
-	f.Add(slices.Concat(masked(fin|binaryData, "x"), masked(fin|closeFrame, "\x03\xe8\xff")), uint8(5))
-	f.Add(slices.Concat(masked(fin|text, strings.Repeat("x", 1500)), hello), uint8(50))
+	f.Add(slices.Concat(hello, clientframe.Masked(fin|ping, "x"), hello[:3]), uint8(2))
+	f.Add(slices.Concat(clientframe.Masked(text, "a"), clientframe.Masked(fin|ping, "x"), clientframe.Masked(fin|continuation, "b"), clientframe.Masked(fin|closeFrame, "\x03\xe8")), uint8(3))
+	f.Add(slices.Concat(clientframe.Masked(fin|text, strings.Repeat("x", 70000)), clientframe.Masked(fin|pong, "")), uint8(7))
+	f.Add(slices.Concat(clientframe.Masked(fin|binaryData, "x"), clientframe.Masked(fin|closeFrame, "\x03\xe8\xff")), uint8(5))
+	f.Add(slices.Concat(clientframe.Masked(fin|text, strings.Repeat("x", 1500)), hello), uint8(50))
 	f.Add(hello[:9], uint8(9))
-	f.Add(masked(text, "hello"), uint8(200))
+	f.Add(clientframe.Masked(text, "hello"), uint8(200))
 	f.Fuzz(func(t *testing.T, stream []byte, piece uint8) {
 		whole, answers, end := readAll(t, stream, len(stream)+1)
 		cut, cutAnswers, cutEnd := readAll(t, stream, int(piece)+1)

@@ -1,7 +1,6 @@
 package ws
 
 import (
-	"encoding/binary"
 	"fmt"
 )
 
@@ -23,22 +22,3 @@ const (
 	pong         = 0xa
 	fin          = 0x80
 )
-
-// masked is a client's frame.
-func masked(first byte, payload string) []byte {
-	b := []byte{first}
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, 0x80|byte(n))
-	case n < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
-	}
-	mask := [4]byte{0x12, 0x34, 0x56, 0x78}
-	b = append(b, mask[:]...)
-	for i := range len(payload) {
-		b = append(b, payload[i]^mask[i%4])
-	}
-	return b
-}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/notifyql/notifyql/internal/clientframe"
 	"github.com/notifyql/notifyql/internal/ws"
 )
 
@@ -12,7 +13,7 @@ import (
 func (lib library) framesOfEveryShape(t *testing.T) {
 	t.Parallel()
 	const pingMessage, pongMessage = `{"type":"ping","payload":{"a":"é"}}`, `{"type":"pong","payload":{"a":"é"}}`
-	whole := masked(fin|text, pingMessage)
+	whole := clientframe.Masked(fin|text, pingMessage)
 	half := len(pingMessage) - 4 // in the middle of the é
 	padded := func(n int) string { return pingMessage + strings.Repeat(" ", n-len(pingMessage)) }
 	join := func(frames ...[]byte) (b []byte) {
@@ -25,11 +26,11 @@ func (lib library) framesOfEveryShape(t *testing.T) {
 	for i := range whole {
 		bytewise = append(bytewise, whole[i:i+1])
 	}
-	manyFrames := masked(text, "")
+	manyFrames := clientframe.Masked(text, "")
 	for i := range len(pingMessage) {
-		manyFrames = append(manyFrames, masked(continuation, pingMessage[i:i+1])...)
+		manyFrames = append(manyFrames, clientframe.Masked(continuation, pingMessage[i:i+1])...)
 	}
-	manyFrames = append(manyFrames, masked(fin|continuation, "")...)
+	manyFrames = append(manyFrames, clientframe.Masked(fin|continuation, "")...)
 
 	for name, test := range map[string]struct {
 		write [][]byte
@@ -40,23 +41,23 @@ func (lib library) framesOfEveryShape(t *testing.T) {
 		"two messages at once":     {[][]byte{join(whole, whole)}, []string{pongMessage, pongMessage}},
 		"one and a half":           {[][]byte{join(whole, whole[:9]), whole[9:]}, []string{pongMessage, pongMessage}},
 		"a hundred at once":        {[][]byte{[]byte(strings.Repeat(string(whole), 100))}, repeat(pongMessage, 100)},
-		"cut within a character":   {[][]byte{masked(text, pingMessage[:half]), masked(fin|continuation, pingMessage[half:])}, []string{pongMessage}},
+		"cut within a character":   {[][]byte{clientframe.Masked(text, pingMessage[:half]), clientframe.Masked(fin|continuation, pingMessage[half:])}, []string{pongMessage}},
 		"one-byte frames":          {[][]byte{manyFrames}, []string{pongMessage}},
-		"125 bytes":                {[][]byte{masked(fin|text, padded(125))}, []string{pongMessage}},
-		"126 bytes":                {[][]byte{masked(fin|text, padded(126))}, []string{pongMessage}},
-		"65,535 bytes":             {[][]byte{masked(fin|text, padded(65535))}, []string{pongMessage}},
-		"65,536 bytes":             {[][]byte{masked(fin|text, padded(65536))}, []string{pongMessage}},
-		"1 MB":                     {[][]byte{masked(fin|text, padded(defaultMaxMessage))}, []string{pongMessage}},
-		"1 MB in two frames":       {[][]byte{masked(text, padded(500000)), masked(fin|continuation, strings.Repeat(" ", defaultMaxMessage-500000))}, []string{pongMessage}},
-		"ping":                     {[][]byte{masked(fin|ping, "")}, []string{"pong "}},
-		"ping with 125 bytes":      {[][]byte{masked(fin|ping, strings.Repeat("\xfe", 125))}, []string{"pong " + strings.Repeat("\xfe", 125)}},
-		"ten pings":                {[][]byte{[]byte(strings.Repeat(string(masked(fin|ping, "x")), 10))}, repeat("pong x", 10)},
-		"pong nobody asked for":    {[][]byte{masked(fin|pong, "x"), whole}, []string{pongMessage}},
-		"ping between fragments":   {[][]byte{masked(text, pingMessage[:9]), masked(fin|ping, "x"), masked(fin|continuation, pingMessage[9:])}, []string{"pong x", pongMessage}},
-		"pong between fragments":   {[][]byte{masked(text, pingMessage[:9]), masked(fin|pong, "x"), masked(fin|continuation, pingMessage[9:])}, []string{pongMessage}},
-		"ping and half a message":  {[][]byte{join(masked(fin|ping, "x"), whole[:5]), whole[5:]}, []string{"pong x", pongMessage}},
-		"ping and half a header":   {[][]byte{join(masked(fin|ping, "x"), whole[:1]), whole[1:]}, []string{"pong x", pongMessage}},
-		"empty frames at the ends": {[][]byte{masked(text, ""), masked(continuation, pingMessage), masked(fin|continuation, "")}, []string{pongMessage}},
+		"125 bytes":                {[][]byte{clientframe.Masked(fin|text, padded(125))}, []string{pongMessage}},
+		"126 bytes":                {[][]byte{clientframe.Masked(fin|text, padded(126))}, []string{pongMessage}},
+		"65,535 bytes":             {[][]byte{clientframe.Masked(fin|text, padded(65535))}, []string{pongMessage}},
+		"65,536 bytes":             {[][]byte{clientframe.Masked(fin|text, padded(65536))}, []string{pongMessage}},
+		"1 MB":                     {[][]byte{clientframe.Masked(fin|text, padded(defaultMaxMessage))}, []string{pongMessage}},
+		"1 MB in two frames":       {[][]byte{clientframe.Masked(text, padded(500000)), clientframe.Masked(fin|continuation, strings.Repeat(" ", defaultMaxMessage-500000))}, []string{pongMessage}},
+		"ping":                     {[][]byte{clientframe.Masked(fin|ping, "")}, []string{"pong "}},
+		"ping with 125 bytes":      {[][]byte{clientframe.Masked(fin|ping, strings.Repeat("\xfe", 125))}, []string{"pong " + strings.Repeat("\xfe", 125)}},
+		"ten pings":                {[][]byte{[]byte(strings.Repeat(string(clientframe.Masked(fin|ping, "x")), 10))}, repeat("pong x", 10)},
+		"pong nobody asked for":    {[][]byte{clientframe.Masked(fin|pong, "x"), whole}, []string{pongMessage}},
+		"ping between fragments":   {[][]byte{clientframe.Masked(text, pingMessage[:9]), clientframe.Masked(fin|ping, "x"), clientframe.Masked(fin|continuation, pingMessage[9:])}, []string{"pong x", pongMessage}},
+		"pong between fragments":   {[][]byte{clientframe.Masked(text, pingMessage[:9]), clientframe.Masked(fin|pong, "x"), clientframe.Masked(fin|continuation, pingMessage[9:])}, []string{pongMessage}},
+		"ping and half a message":  {[][]byte{join(clientframe.Masked(fin|ping, "x"), whole[:5]), whole[5:]}, []string{"pong x", pongMessage}},
+		"ping and half a header":   {[][]byte{join(clientframe.Masked(fin|ping, "x"), whole[:1]), whole[1:]}, []string{"pong x", pongMessage}},
+		"empty frames at the ends": {[][]byte{clientframe.Masked(text, ""), clientframe.Masked(continuation, pingMessage), clientframe.Masked(fin|continuation, "")}, []string{pongMessage}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -65,7 +66,7 @@ func (lib library) framesOfEveryShape(t *testing.T) {
 			c.write(test.write...)
 			c.want(test.want...)
 			c.init() // and it goes on
-			c.write(masked(fin|closeFrame, closePayload(1000, "bye")))
+			c.write(clientframe.Masked(fin|closeFrame, clientframe.Close(1000, "bye")))
 			c.want("close 1000" + lib.echo(" bye"))
 			c.Conn.Close()
 			if err := s.end(); err != nil {
@@ -89,32 +90,32 @@ func (lib library) framesThatClose(t *testing.T) {
 		write [][]byte
 		want  string
 	}{
-		"binary":                       {[][]byte{masked(fin|binaryData, initMessage)}, "1003 Only text messages are supported"},
-		"1 MB and one byte":            {[][]byte{masked(fin|text, strings.Repeat(" ", defaultMaxMessage+1))}, "1009"},
-		"1 MB and a frame":             {[][]byte{masked(text, strings.Repeat(" ", defaultMaxMessage)), masked(fin|continuation, " ")}, "1009"},
-		"invalid UTF-8":                {[][]byte{masked(fin|text, "{\"type\":\"\xc3\x28\"}")}, "1007"},
-		"UTF-8 cut short":              {[][]byte{masked(text, "{\"type\":\"\xe2\x82"), masked(fin|continuation, "\"}")}, "1007"},
-		"surrogate in UTF-8":           {[][]byte{masked(fin|text, "\"\xed\xa0\x80\"")}, "1007"},
+		"binary":                       {[][]byte{clientframe.Masked(fin|binaryData, initMessage)}, "1003 Only text messages are supported"},
+		"1 MB and one byte":            {[][]byte{clientframe.Masked(fin|text, strings.Repeat(" ", defaultMaxMessage+1))}, "1009"},
+		"1 MB and a frame":             {[][]byte{clientframe.Masked(text, strings.Repeat(" ", defaultMaxMessage)), clientframe.Masked(fin|continuation, " ")}, "1009"},
+		"invalid UTF-8":                {[][]byte{clientframe.Masked(fin|text, "{\"type\":\"\xc3\x28\"}")}, "1007"},
+		"UTF-8 cut short":              {[][]byte{clientframe.Masked(text, "{\"type\":\"\xe2\x82"), clientframe.Masked(fin|continuation, "\"}")}, "1007"},
+		"surrogate in UTF-8":           {[][]byte{clientframe.Masked(fin|text, "\"\xed\xa0\x80\"")}, "1007"},
 		"unmasked":                     {[][]byte{append([]byte{fin | text, 2}, "{}"...)}, "1002"},
-		"reserved bit":                 {[][]byte{masked(fin|rsv1|text, "{}")}, "1002"},
-		"reserved opcode":              {[][]byte{masked(fin|3, "")}, "1002"},
-		"reserved control opcode":      {[][]byte{masked(fin|0xb, "")}, "1002"},
-		"continuation of nothing":      {[][]byte{masked(fin|continuation, "{}")}, "1002"},
-		"message within a message":     {[][]byte{masked(text, "{"), masked(fin|text, "{}")}, "1002"},
-		"fragmented ping":              {[][]byte{masked(ping, "x"), masked(fin|continuation, "x")}, "1002"},
-		"ping with 126 bytes":          {[][]byte{masked(fin|ping, strings.Repeat("x", 126))}, "1002"},
+		"reserved bit":                 {[][]byte{clientframe.Masked(fin|rsv1|text, "{}")}, "1002"},
+		"reserved opcode":              {[][]byte{clientframe.Masked(fin|3, "")}, "1002"},
+		"reserved control opcode":      {[][]byte{clientframe.Masked(fin|0xb, "")}, "1002"},
+		"continuation of nothing":      {[][]byte{clientframe.Masked(fin|continuation, "{}")}, "1002"},
+		"message within a message":     {[][]byte{clientframe.Masked(text, "{"), clientframe.Masked(fin|text, "{}")}, "1002"},
+		"fragmented ping":              {[][]byte{clientframe.Masked(ping, "x"), clientframe.Masked(fin|continuation, "x")}, "1002"},
+		"ping with 126 bytes":          {[][]byte{clientframe.Masked(fin|ping, strings.Repeat("x", 126))}, "1002"},
 		"negative length":              {[][]byte{{fin | text, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}}, "1002"},
-		"close with one byte":          {[][]byte{masked(fin|closeFrame, "\x03")}, "1002"},
-		"close with a reserved code":   {[][]byte{masked(fin|closeFrame, closePayload(1005, ""))}, "1002"},
-		"close with no code":           {[][]byte{masked(fin|closeFrame, closePayload(999, ""))}, "1002"},
-		"close with a code of nobody":  {[][]byte{masked(fin|closeFrame, closePayload(2999, ""))}, "1002"},
-		"close with a code beyond all": {[][]byte{masked(fin|closeFrame, closePayload(5000, ""))}, "1002"},
-		"fragmented close":             {[][]byte{masked(closeFrame, closePayload(1000, ""))}, "1002"},
-		"not JSON":                     {[][]byte{masked(fin|text, "{"), masked(fin|text, "{")}, "4400 Invalid message received: not JSON"},
-		"empty":                        {[][]byte{masked(fin|text, "")}, "4400 Invalid message received: not JSON"},
-		"subscribe before init":        {[][]byte{masked(fin|text, subscribe("1", "x"))}, "4401 Unauthorized"},
-		"refused":                      {[][]byte{masked(fin|text, `{"type":"connection_init","payload":{"refuse":1,"a":"refuse"}}`)}, "4403 Forbidden"},
-		"refused and more":             {[][]byte{masked(fin|text, `{"type":"connection_init","payload":{"a":"refuse"}}`), masked(fin|text, subscribe("1", "x"))}, "4403 Forbidden"},
+		"close with one byte":          {[][]byte{clientframe.Masked(fin|closeFrame, "\x03")}, "1002"},
+		"close with a reserved code":   {[][]byte{clientframe.Masked(fin|closeFrame, clientframe.Close(1005, ""))}, "1002"},
+		"close with no code":           {[][]byte{clientframe.Masked(fin|closeFrame, clientframe.Close(999, ""))}, "1002"},
+		"close with a code of nobody":  {[][]byte{clientframe.Masked(fin|closeFrame, clientframe.Close(2999, ""))}, "1002"},
+		"close with a code beyond all": {[][]byte{clientframe.Masked(fin|closeFrame, clientframe.Close(5000, ""))}, "1002"},
+		"fragmented close":             {[][]byte{clientframe.Masked(closeFrame, clientframe.Close(1000, ""))}, "1002"},
+		"not JSON":                     {[][]byte{clientframe.Masked(fin|text, "{"), clientframe.Masked(fin|text, "{")}, "4400 Invalid message received: not JSON"},
+		"empty":                        {[][]byte{clientframe.Masked(fin|text, "")}, "4400 Invalid message received: not JSON"},
+		"subscribe before init":        {[][]byte{clientframe.Masked(fin|text, subscribe("1", "x"))}, "4401 Unauthorized"},
+		"refused":                      {[][]byte{clientframe.Masked(fin|text, `{"type":"connection_init","payload":{"refuse":1,"a":"refuse"}}`)}, "4403 Forbidden"},
+		"refused and more":             {[][]byte{clientframe.Masked(fin|text, `{"type":"connection_init","payload":{"a":"refuse"}}`), clientframe.Masked(fin|text, subscribe("1", "x"))}, "4403 Forbidden"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -181,7 +182,7 @@ func (lib library) clientCloses(t *testing.T) {
 		c := dial(t, s)
 		c.init()
 		c.text(subscribe("a", "orders"))
-		c.write(masked(fin|closeFrame, closePayload(code, "why")))
+		c.write(clientframe.Masked(fin|closeFrame, clientframe.Close(code, "why")))
 		c.want("close " + lib.echo(fmt.Sprintf("%d why", code)))
 		if _, _, err := c.frame(); err == nil {
 			t.Errorf("%d: a frame after the close frame", code)
@@ -206,7 +207,7 @@ func (lib library) iDsBelongToConnections(t *testing.T) {
 	ofA := <-f.started
 	b.text(subscribe("1", "b"))
 	ofB := <-f.started
-	a.write(append(append(masked(fin|text, subscribe("2", "gone")), masked(fin|text, complete("2"))...), masked(fin|text, `{"type":"ping"}`)...))
+	a.write(append(append(clientframe.Masked(fin|text, subscribe("2", "gone")), clientframe.Masked(fin|text, complete("2"))...), clientframe.Masked(fin|text, `{"type":"ping"}`)...))
 	a.want(`{"type":"pong"}`)
 	<-f.started
 	if _, streams := f.open(); streams != 2 {

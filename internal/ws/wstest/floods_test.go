@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/notifyql/notifyql/internal/clientframe"
 	"github.com/notifyql/notifyql/internal/ws"
 )
 
@@ -25,7 +26,7 @@ func TestMessageInPieces(t *testing.T) {
 			if i == len(ping)-1 {
 				head |= fin
 			}
-			b.Write(masked(head, ping[i:i+1]))
+			b.Write(clientframe.Masked(head, ping[i:i+1]))
 		}
 		return b.String()
 	}
@@ -42,7 +43,7 @@ func TestAReasonThatIsNotUTF8(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, newFake(), ws.AcceptOptions{}, ws.Options{})
 	c := dial(t, s)
-	c.write(masked(fin|closeFrame, closePayload(1000, "\xff")))
+	c.write(clientframe.Masked(fin|closeFrame, clientframe.Close(1000, "\xff")))
 	c.wantEnd("1007")
 	if err := s.end(); err == nil {
 		t.Error("the end was normal to Serve")

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/notifyql/notifyql/internal/clientframe"
 	"github.com/notifyql/notifyql/internal/ws"
 )
 
@@ -103,7 +104,7 @@ func (lib library) clientThatNeverPongs(t *testing.T) {
 	c.init()
 	at := time.Now()
 	c.want("ping ")
-	c.write(masked(fin|pong, ""))
+	c.write(clientframe.Masked(fin|pong, ""))
 	c.want("ping ", "close 3008 No pong within 200ms")
 	s.wantEnd(t, ws.CodeTimeout, "No pong", at)
 }
@@ -111,7 +112,7 @@ func (lib library) clientThatNeverPongs(t *testing.T) {
 // A client that sends nothing at all, or only half of its first message.
 func (lib library) clientThatNeverBegins(t *testing.T) {
 	t.Parallel()
-	for _, first := range []string{"", string(masked(fin|text, initMessage)[:9]), string(masked(fin|ping, ""))} {
+	for _, first := range []string{"", string(clientframe.Masked(fin|text, initMessage)[:9]), string(clientframe.Masked(fin|ping, ""))} {
 		s := lib.newServer(t, newFake(), ws.AcceptOptions{}, brisk)
 		c := dial(t, s)
 		at := time.Now()
@@ -131,13 +132,13 @@ func (lib library) clientThatStopsInTheMiddle(t *testing.T) {
 	s := lib.newServer(t, newFake(), ws.AcceptOptions{MaxMessageBytes: 1000}, ws.Options{})
 	c := dial(t, s)
 	at := time.Now()
-	c.write(masked(fin|text, strings.Repeat(" ", 5000))[:2000])
+	c.write(clientframe.Masked(fin|text, strings.Repeat(" ", 5000))[:2000])
 	c.want("close 1009")
 	s.wantEnd(t, ws.CodeTooBig, "Message too big", at) // though it neither goes on nor answers
 
 	f := newFake()
 	s = lib.newServer(t, f, ws.AcceptOptions{}, ws.Options{})
-	for _, cut := range [][]byte{masked(text, `{"type":"connection_init"}`), masked(fin|text, initMessage+strings.Repeat(" ", 100))[:60]} {
+	for _, cut := range [][]byte{clientframe.Masked(text, `{"type":"connection_init"}`), clientframe.Masked(fin|text, initMessage+strings.Repeat(" ", 100))[:60]} {
 		c := dial(t, s)
 		c.write(cut)
 		c.Conn.Close()
@@ -268,7 +269,7 @@ func (lib library) comingAndGoing(t *testing.T) {
 			c.want(complete("a"))
 			switch i % 5 {
 			case 0:
-				c.write(masked(fin|closeFrame, closePayload(1000, "")))
+				c.write(clientframe.Masked(fin|closeFrame, clientframe.Close(1000, "")))
 				c.want("close 1000")
 			case 1:
 				c.text(`{"type":"ping"`) // an error of its own
@@ -276,7 +277,7 @@ func (lib library) comingAndGoing(t *testing.T) {
 			case 2:
 				_ = c.Conn.(*net.TCPConn).SetLinger(0) // reset
 			case 3:
-				c.write(masked(fin|text, complete("b"))[:5])
+				c.write(clientframe.Masked(fin|text, complete("b"))[:5])
 			}
 		})
 	}
@@ -321,16 +322,16 @@ func (lib library) floodsHarmNobodyElse(t *testing.T) {
 	var floods sync.WaitGroup
 	defer floods.Wait()
 	for _, flood := range []string{
-		string(masked(fin|ping, strings.Repeat("x", 125))),
-		string(masked(fin|text, `{"type":"ping","payload":{"x":"`+strings.Repeat("x", 1000)+`"}}`)),
-		string(masked(fin|text, complete("nothing"))),
-		string(masked(continuation, "x")),
-		string(masked(fin|pong, "")),
+		string(clientframe.Masked(fin|ping, strings.Repeat("x", 125))),
+		string(clientframe.Masked(fin|text, `{"type":"ping","payload":{"x":"`+strings.Repeat("x", 1000)+`"}}`)),
+		string(clientframe.Masked(fin|text, complete("nothing"))),
+		string(clientframe.Masked(continuation, "x")),
+		string(clientframe.Masked(fin|pong, "")),
 	} {
 		c := dial(t, s)
 		c.init()
 		if strings.HasPrefix(flood, "\x00") {
-			c.write(masked(text, `{"type":"ping","payload":{"x":"`))
+			c.write(clientframe.Masked(text, `{"type":"ping","payload":{"x":"`))
 		}
 		defer c.Conn.Close()
 		floods.Go(func() { // and it reads nothing

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/notifyql/notifyql/internal/clientframe"
 )
 
 // raw is a client that writes any bytes and sees every frame.
@@ -57,29 +59,6 @@ const (
 	rsv1         = 0x40
 )
 
-// masked is a client's frame.
-func masked(first byte, payload string) []byte {
-	b := []byte{first}
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, 0x80|byte(n))
-	case n < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
-	default:
-		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
-	}
-	mask := [4]byte{0x12, 0x34, 0x56, 0x78}
-	b = append(b, mask[:]...)
-	for i := range len(payload) {
-		b = append(b, payload[i]^mask[i%4])
-	}
-	return b
-}
-
-func closePayload(code int, reason string) string {
-	return string(binary.BigEndian.AppendUint16(nil, uint16(code))) + reason
-}
-
 func (c *raw) write(parts ...[]byte) {
 	c.t.Helper()
 	for _, p := range parts {
@@ -92,7 +71,7 @@ func (c *raw) write(parts ...[]byte) {
 func (c *raw) text(messages ...string) {
 	c.t.Helper()
 	for _, m := range messages {
-		c.write(masked(fin|text, m))
+		c.write(clientframe.Masked(fin|text, m))
 	}
 }
 
@@ -159,7 +138,7 @@ func (c *raw) want(frames ...string) {
 func (c *raw) wantEnd(code string) {
 	c.t.Helper()
 	c.want("close " + code)
-	_, _ = c.Write(masked(fin|closeFrame, closePayload(1000, "")))
+	_, _ = c.Write(clientframe.Masked(fin|closeFrame, clientframe.Close(1000, "")))
 	if first, payload, err := c.frame(); !errors.Is(err, io.EOF) {
 		c.t.Fatalf("after the close frame: %s, %v", describe(first, payload), err)
 	}
@@ -178,7 +157,7 @@ func (c *raw) wantAnyEnd() {
 		if err != nil || first != fin|closeFrame {
 			c.t.Fatalf("got %s, %v", describe(first, payload), err)
 		}
-		_, _ = c.Write(masked(fin|closeFrame, closePayload(1000, "")))
+		_, _ = c.Write(clientframe.Masked(fin|closeFrame, clientframe.Close(1000, "")))
 	}
 }
 

@@ -1,18 +1,10 @@
 package redis
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -228,7 +220,7 @@ func TestPassword(t *testing.T) {
 // TestTLS: rediss:// is encrypted, and believes nobody whose certificate is of no authority that is trusted.
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	certificate, key, pool := issue(t)
+	certificate, key, pool := localbroker.Certificate(t)
 	server := localbroker.New(t, localbroker.Redis) // the port without TLS says that it runs
 	_, port, err := net.SplitHostPort(server.Addr)
 	must(t, err)
@@ -252,31 +244,6 @@ func TestTLS(t *testing.T) {
 	if err := join(t, Options{URL: "redis://" + server.Addr}).Append(t.Context(), []byte("a")); err == nil {
 		t.Error("it works without TLS")
 	}
-}
-
-// issue makes a certificate for the loopback interface, and returns its files.
-func issue(t *testing.T) (certificate, key string, pool *x509.CertPool) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "redis"}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	must(t, err)
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	must(t, err)
-	dir := t.TempDir()
-	certificate, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	must(t, os.WriteFile(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	must(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600))
-	pair, err := tls.LoadX509KeyPair(certificate, key)
-	must(t, err)
-	pool = x509.NewCertPool()
-	pool.AddCert(pair.Leaf)
-	return certificate, key, pool
 }
 
 // TestPlaces: ids are compared as numbers.

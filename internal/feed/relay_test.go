@@ -261,28 +261,7 @@ func relays(seed uint64, bugs relayBugs, trace func(string, ...any)) error {
 // schedules.
 func TestRelaySimulator(t *testing.T) {
 	t.Parallel()
-	if *simSeed != 0 {
-		if err := relays(*simSeed, relayBugs{}, t.Logf); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	run := func(t *testing.T, first uint64, until func(n uint64) bool) {
-		start, n := time.Now(), uint64(0)
-		for ; !until(n); n++ {
-			if err := relays(first+n, relayBugs{}, nil); err != nil {
-				t.Fatalf("seed %d: %v\nreplay: go test ./internal/feed -run TestRelaySimulator -v -sim.seed=%d", first+n, err, first+n)
-			}
-		}
-		t.Logf("%d schedules, %.0f a minute", n, float64(n)/time.Since(start).Minutes())
-	}
-	t.Run("fixed", func(t *testing.T) {
-		run(t, 1, func(n uint64) bool { return n == 1_500 })
-	})
-	t.Run("random", func(t *testing.T) {
-		end := time.Now().Add(*simTime)
-		run(t, rand.Uint64()>>1, func(n uint64) bool { return n%100 == 0 && time.Now().After(end) })
-	})
+	simulate(t, 1_500, func(seed uint64, trace func(string, ...any)) error { return relays(seed, relayBugs{}, trace) })
 }
 
 // TestRelaySimulatorFindsBugs shows that the simulator would find the mistakes that could be made in relaying.

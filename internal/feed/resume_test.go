@@ -3,7 +3,6 @@ package feed
 import (
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"github.com/notifyql/notifyql/internal/mvcctest"
 )
@@ -11,28 +10,7 @@ import (
 // TestResumeSimulator drives clients that leave and resume, at nodes that come and go, through random schedules.
 func TestResumeSimulator(t *testing.T) {
 	t.Parallel()
-	if *simSeed != 0 {
-		if err := resumes(*simSeed, clusterBugs{}, t.Logf); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	run := func(t *testing.T, first uint64, until func(n uint64) bool) {
-		start, n := time.Now(), uint64(0)
-		for ; !until(n); n++ {
-			if err := resumes(first+n, clusterBugs{}, nil); err != nil {
-				t.Fatalf("seed %d: %v\nreplay: go test ./internal/feed -run TestResumeSimulator -v -sim.seed=%d", first+n, err, first+n)
-			}
-		}
-		t.Logf("%d schedules, %.0f a minute", n, float64(n)/time.Since(start).Minutes())
-	}
-	t.Run("fixed", func(t *testing.T) {
-		run(t, 1, func(n uint64) bool { return n == 1_500 })
-	})
-	t.Run("random", func(t *testing.T) {
-		end := time.Now().Add(*simTime)
-		run(t, rand.Uint64()>>1, func(n uint64) bool { return n%100 == 0 && time.Now().After(end) })
-	})
+	simulate(t, 1_500, func(seed uint64, trace func(string, ...any)) error { return resumes(seed, clusterBugs{}, trace) })
 }
 
 // resumes runs the schedule of a seed with one or two nodes and clients.

@@ -21,23 +21,29 @@ var (
 // TestSimulator drives the machine through random schedules. A failure prints its seed; -sim.seed replays it.
 func TestSimulator(t *testing.T) {
 	t.Parallel()
+	simulate(t, 3_000, func(seed uint64, trace func(string, ...any)) error { return schedule(New(), seed, driverBugs{}, trace) })
+}
+
+// simulate runs so many schedules of fixed seeds, and for a while of random ones; with -sim.seed only that one, with a trace.
+func simulate(t *testing.T, fixed uint64, schedule func(seed uint64, trace func(string, ...any)) error) {
 	if *simSeed != 0 {
-		if err := schedule(New(), *simSeed, driverBugs{}, t.Logf); err != nil {
+		if err := schedule(*simSeed, t.Logf); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
+	name := t.Name()
 	run := func(t *testing.T, first uint64, until func(n uint64) bool) {
 		start, n := time.Now(), uint64(0)
 		for ; !until(n); n++ {
-			if err := schedule(New(), first+n, driverBugs{}, nil); err != nil {
-				t.Fatalf("seed %d: %v\nreplay: go test ./internal/feed -run TestSimulator -v -sim.seed=%d", first+n, err, first+n)
+			if err := schedule(first+n, nil); err != nil {
+				t.Fatalf("seed %d: %v\nreplay: go test ./internal/feed -run %s -v -sim.seed=%d", first+n, err, name, first+n)
 			}
 		}
 		t.Logf("%d schedules, %.0f a minute", n, float64(n)/time.Since(start).Minutes())
 	}
 	t.Run("fixed", func(t *testing.T) {
-		run(t, 1, func(n uint64) bool { return n == 3_000 })
+		run(t, 1, func(n uint64) bool { return n == fixed })
 	})
 	t.Run("random", func(t *testing.T) {
 		end := time.Now().Add(*simTime)

@@ -32,6 +32,7 @@ var brokerFaults = []fault{
 	{"broker cut off from the leader", 3, apart((*link.Link).Cut, true)},
 	{"broker half-open for the leader", 3, apart((*link.Link).Swallow, true)},
 	{"kill -9 leader", 4, (*world).killLeader},
+	{"leader frozen", 3, (*world).freezeLeader},
 }
 
 // killBroker ends the broker, with all that it knew, and starts it again.

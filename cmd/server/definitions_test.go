@@ -4,13 +4,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/notifyql/notifyql/internal/localpg"
 	"github.com/notifyql/notifyql/internal/localpg/pgtest"
 )
 
 // What `tables --sql` prints makes a schema that is made anew what it was, whatever can be declared.
 func TestDefinitionsMakeItAgain(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
+	// A server of its own: a database that another test drops meanwhile is in the way of dropping roles.
+	db := pgtest.NewOn(t, pgtest.Server(t, localpg.Options{}))
 	login := db.Role(t, "")
 	db.Exec(t, `
 		create table projects (id bigint primary key, tenant_id text);
